@@ -1,4 +1,4 @@
-"""Pickles of arrays and tables from untrusted sources, unpickled without running what they name."""
+"""Safe unpickling of arrays and tables from untrusted sources."""
 
 import importlib
 import io
@@ -19,9 +19,9 @@ _ALLOWED = {
     ("galsim.bounds", "BoundsI"),
     ("galsim.position", "PositionI"),
     ("galsim.position", "PositionD"),
-    ("__builtin__", "slice"),  # as protocol 2 calls it
+    ("__builtin__", "slice"),  # its name in protocol 2
     ("__builtin__", "bytearray"),
-    ("__builtin__", "bytes"),  # without any, as of an empty array
+    ("__builtin__", "bytes"),  # without arguments, for an empty array
     ("builtins", "slice"),
     ("builtins", "bytearray"),
     ("builtins", "bytes"),
@@ -41,23 +41,23 @@ _ALLOWED = {
     ("pyarrow.lib", "py_buffer"),
     ("pyarrow.lib", "type_for_alias"),
 }
-"""What numpy arrays, galsim bounds and pandas tables of numbers and text are made of, beside `_GUARDED`."""
+"""Parts of numpy arrays, galsim bounds and pandas tables of numbers and text, in addition to `_GUARDED`."""
 
 _STATEFUL = ("numpy", "galsim", "pandas")
-"""Packages whose objects may be given a state."""
+"""Packages whose objects may have their state set."""
 
 _NDARRAY = "numpy.ndarray"
-"""Stands for the class, which is only ever named to `_new_array`: nothing can be called by it or set on it."""
+"""Placeholder for the class, which is only an argument of `_new_array`: nothing can be called or set through it."""
 
 
 def _new_array(kind: Any, shape: Any, code: Any) -> Any:
     if kind != _NDARRAY:
         raise pickle.UnpicklingError(f"it asks for an array of the class {kind!r}, which is not allowed")
-    return np.ndarray(0, np.int8)  # what it holds comes with its state
+    return np.ndarray(0, np.int8)  # its contents come with its state
 
 
 def _plain_dtype(*arguments: Any) -> Any:
-    """Make a dtype of numbers, text, bytes or objects: fields could overlay objects with numbers."""
+    """Make a dtype of numbers, text, bytes or objects; the fields of structured ones could disguise objects."""
     if not arguments or not isinstance(arguments[0], str) or not set(arguments[1:]) <= {False, True}:
         raise pickle.UnpicklingError("it asks for a structured dtype, which is not allowed")
     made = np.dtype(arguments[0])
@@ -67,7 +67,7 @@ def _plain_dtype(*arguments: Any) -> Any:
 
 
 def _checked_array(*parts: Any) -> Any:
-    """Restore an Arrow array, and hold its offsets and lengths against its buffers."""
+    """Restore an Arrow array, and check its offsets and lengths against its buffers."""
     lib: Any = importlib.import_module("pyarrow.lib")
     made = lib._restore_array(*parts)
     made.validate(full=True)
@@ -81,14 +81,14 @@ _GUARDED: dict[tuple[str, str], Any] = {
     ("numpy._core.multiarray", "_reconstruct"): _new_array,
     ("pyarrow.lib", "_restore_array"): _checked_array,
 }
-"""What is handed out in place of what a pickle names."""
+"""Replacements for objects that a pickle names."""
 
 
 _Python: Any = pickle._Unpickler
 
 
 class _Unpickler(_Python):
-    """Unpickler in Python: that in C sets the state (BUILD) of whatever a pickle names, unchecked."""
+    """Unpickler written in Python: the one in C sets the state (BUILD) of any object without checks."""
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_Python.dispatch)
 
@@ -100,7 +100,7 @@ class _Unpickler(_Python):
         return getattr(importlib.import_module(module.replace("__builtin__", "builtins")), name)
 
     def load_build(self) -> None:
-        """Set the state of an object, if both are of a kind that is known to be harmless."""
+        """Set the state of an object, if object and state are of kinds known to be harmless."""
         made, state = self.stack[-2:]
         if callable(made) or type(made).__module__.split(".")[0] not in _STATEFUL:
             raise pickle.UnpicklingError(f"it sets the state of {_named(made)}, which is not allowed")
@@ -119,16 +119,16 @@ def _named(made: Any) -> str:
 
 
 def _require_own_state(dtype: np.dtype[Any], state: Any) -> None:
-    """Refuse a state that is not the dtype's own, but for the order of its bytes: its flags say what is a pointer."""
+    """Refuse a state that differs from the dtype's own in more than byte order: its flags mark pointers."""
     own = dtype.__reduce__()[2]
     same = isinstance(state, tuple) and len(state) == len(own) and state[1] in ("<", ">", "|", "=")
-    # The version of the form (first) may be older; the unit of times (last, where there is one) is the state's own.
+    # The version (first) may be older, and the unit of times (last, if present) may differ.
     if not same or state[2:8] != own[2:8]:
         raise pickle.UnpicklingError(f"it gives {dtype} the state of another dtype, which is not allowed")
 
 
 def _require_contents(state: Any) -> None:
-    """Refuse contents of an array that do not fill its shape."""
+    """Refuse contents that do not fill the shape of the array."""
     *_, shape, dtype, _, data = state
     if not isinstance(dtype, np.dtype) or any(type(size) is not int or size < 0 for size in shape):
         raise pickle.UnpicklingError(f"it asks for an array of shape {shape} and {dtype}, which is not allowed")
@@ -144,15 +144,15 @@ def load_restricted(data: bytes, where: str) -> Any:
     Parameters
     ----------
     data
-        The pickle.
+        Pickle.
     where
-        Uri, for messages.
+        URI, for messages.
 
     Raises
     ------
     BadInput
-        ``unsafe_pickle``: it asks for any other object, or would change a class or the form of an array; ``damaged``;
-        ``missing_package``: pandas is not installed.
+        ``unsafe_pickle``: the pickle names any other object, or would change a class or the form of an array;
+        ``damaged``; ``missing_package``: pandas is not installed.
     """
     try:
         return _Unpickler(io.BytesIO(data)).load()
@@ -164,7 +164,7 @@ def load_restricted(data: bytes, where: str) -> Any:
         raise BadInput(
             "missing_package", where, f"needs the package {error.name!r}.", f"install {error.name}."
         ) from error
-    except Exception as error:  # a damaged pickle can raise whatever its constructors do
+    except Exception as error:  # a damaged pickle can raise any error of the constructors it calls
         raise BadInput(
             "damaged", where, f"cannot be unpickled: {type(error).__name__}: {error}.", "fetch the file again."
         ) from error

@@ -1,4 +1,4 @@
-"""Files that go with a difference image, by the names that the archives give them."""
+"""Files that belong to a difference image according to the archives' naming schemes."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ _RUBIN = re.compile(r"(?P<product>difference|science|template)Exp_(?P<stem>.+)\.
 
 
 class _Parts(NamedTuple):
-    """Parts of a file name: survey, what the files of an exposure share, and the plane, if the product is one."""
+    """Parts of a file name: survey, stem shared by an exposure's files, and the plane, if it is one."""
 
     survey: str
     stem: str
@@ -24,10 +24,10 @@ class _Parts(NamedTuple):
 
 
 Stem = tuple[str, str]
-"""Survey, and what the names of the files of one exposure share."""
+"""Survey, and the part that the file names of one exposure share."""
 
 Beside = Mapping[Stem, Sequence[tuple[str, str]]]
-"""(plane, name) of the files of a folder that go with a difference image, by their stem."""
+"""Stem -> (plane, name) of the files in a folder that belong to a difference image."""
 
 
 def _parts(path: str) -> _Parts | None:
@@ -42,19 +42,19 @@ def _parts(path: str) -> _Parts | None:
 
 
 def archive_plane(path: str) -> str | None:
-    """Return the plane that a file holds by its archive's name for it, "other" for no plane; None: no such name."""
+    """Return the plane in a file with an archive's name; "other" for no plane, None for other names."""
     parts = _parts(path)
     return None if parts is None else "difference" if parts.is_difference else parts.plane or "other"
 
 
 def stem_of(path: str) -> Stem | None:
-    """Return what tells the exposure of a difference image by its archive's name; None: it has no such name."""
+    """Return the stem of a difference image with an archive's name; None for other files."""
     parts = _parts(path)
     return (parts.survey, parts.stem) if parts is not None and parts.is_difference else None
 
 
 def beside(names: Iterable[str]) -> Beside:
-    """Sort the file names of a folder by the difference images that they go with, once for all of these."""
+    """Group the file names of a folder by exposure, once for all its difference images."""
     found: dict[Stem, list[tuple[str, str]]] = {}
     for name in names:
         if (parts := _parts(name)) is not None and parts.plane is not None:
@@ -63,22 +63,22 @@ def beside(names: Iterable[str]) -> Beside:
 
 
 def siblings(name: str, others: Beside) -> tuple[tuple[str, str], ...]:
-    """Find the files that go with a difference image.
+    """Find the files that belong to a difference image.
 
     Parameters
     ----------
     name
-        Of the difference image: ``ztf_<time>_<field>_<filter>_c<ccd>_o_q<quadrant>_scimrefdiffimg.fits.fz``, or
+        Name of the difference image: ``ztf_<time>_<field>_<filter>_c<ccd>_o_q<quadrant>_scimrefdiffimg.fits.fz``, or
         ``differenceExp_<camera>_<band>_<visit>_<detector>.fits``.
     others
-        Files in the same folder.
+        Files in the same folder, grouped by `beside`.
 
     Returns
     -------
     tuple of (plane, name)
-        ZTF's science, mask and PSF share the name's stem; the reference image has that of its field, filter, CCD and
-        quadrant (https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html). Rubin's are
-        ``scienceExp_...`` and ``templateExp_...``. Of several of one plane the first by name.
+        ZTF's science, mask and PSF images have the same stem; the name of the reference image is made of field, filter,
+        CCD and quadrant (https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html). Rubin's are
+        ``scienceExp_...`` and ``templateExp_...``. If there are several of one plane, the first by name is taken.
     """
     parts = _parts(name)
     if parts is None or not parts.is_difference:

@@ -1,4 +1,4 @@
-"""Known objects of a field from a service that speaks as IMCCE's SkyBoT does: its cone search, answered as text."""
+"""Known objects of a field from a service with the interface of IMCCE's SkyBoT cone search, in text form."""
 
 import math
 import re
@@ -19,18 +19,18 @@ from schemas.errors import Misconfigured, Retryable
 
 ATTEMPTS = 4
 WAITS_S = (2.0, 10.0, 30.0)
-"""Before each further attempt, unless the service says how long, s."""
+"""Waiting times before further attempts, unless the service asks for another, s."""
 
 LONGEST_WAIT_S = 120.0
-"""However long the service asks to wait, s."""
+"""Maximum waiting time, whatever the service asks for, s."""
 
 MOST_BYTES = 32 << 20
-"""Of an answer; a hundred thousand objects have 25 MB."""
+"""Maximum size of an answer; a hundred thousand objects take 25 MB."""
 
 MOST_ERROR_ARCSEC = 120.0
-"""Objects whose places are less certain are not asked for: the largest value that the service takes."""
+"""Maximum position error of objects that are requested: the largest value that the service accepts."""
 
-_WIDEST = 10.0  # deg: the service cuts wider fields
+_WIDEST = 10.0  # deg: the service reduces wider fields
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _NEEDED = ("Num", "Name", "RA(h)", "DE(deg)", "Mv", "Err(arcsec)", "dRA(arcsec/h)", "dDEC(arcsec/h)", "Dg(ua)",
            "Dh(ua)", "Phase(deg)", "SunElong(deg)")  # fmt: skip
@@ -39,18 +39,19 @@ _FLAG = re.compile(r"#\s*Flag:\s*(-?\d+)")
 
 
 class SkyResolver:
-    """Service that knows the objects of a field.
+    """Service that lists the known objects of a field.
 
-    Its answers depend on when it is asked, and are not kept: what was published by one stays until it is made again.
+    Its answers change over time and are not stored: published results stay as they are until they are made again.
 
     Parameters
     ----------
     url
-        Of its cone search, https://ssp.imcce.fr/webservices/skybot/api/conesearch.php of SkyBoT (Berthier et al. 2006).
+        URL of its cone search, for SkyBoT https://ssp.imcce.fr/webservices/skybot/api/conesearch.php (Berthier et al.
+        2006).
     timeout_s
-        How long to wait for an answer, s.
+        Timeout for an answer, s.
     wait
-        How to wait.
+        Function that waits for a time, s.
     """
 
     def __init__(self, url: str, timeout_s: float = 60.0, wait: Callable[[float], object] = sleep) -> None:
@@ -59,14 +60,14 @@ class SkyResolver:
     def in_field(
         self, observer: Observer, code: str, toward: Floats, radius: float, faintest: float = math.inf
     ) -> KnownObjects:
-        """Return the objects in a round field; parameters as of `kernels.orbits.ephemeris.FieldCatalogue`.
+        """Return the objects in a circular field; parameters as for `kernels.orbits.ephemeris.FieldCatalogue`.
 
         Raises
         ------
         Retryable
-            It does not answer (``resolver_down``), or not as it should (``resolver_answer``), four times.
+            It failed four times to answer (``resolver_down``), or to do so properly (``resolver_answer``).
         Misconfigured
-            It refuses the request (``resolver_refuses``).
+            It rejected the request (``resolver_refuses``).
         """
         (ra,), (dec,) = sky_position(toward[None])
         asked = {
@@ -115,7 +116,7 @@ class SkyResolver:
 
 
 def _read(text: str, url: str, parallax: float) -> KnownObjects:
-    """Read an answer: lines of a heading, the names of the columns, and an object in each further line."""
+    """Parse an answer: lines of a heading, the names of the columns, and one object per line."""
     flag = _FLAG.search(text[:500])
     if flag is None:
         raise _damaged(url, f"begins with {text[:60]!r}, and not with a flag")
@@ -151,7 +152,7 @@ def _known(rows: list[dict[str, str]], url: str, parallax: float) -> KnownObject
 
 
 def _designation(row: dict[str, str]) -> str:
-    """Return a designation as MPCORB has it: a number in brackets and a name, or what is provisional."""
+    """Return a designation in MPCORB's form: number in brackets and name, or a provisional designation."""
     return f"({row['Num']}) {row['Name']}" if row["Num"].isdigit() else row["Name"]
 
 

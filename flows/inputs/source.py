@@ -1,4 +1,4 @@
-"""Source of an exposure: its files, the sizes allowed, and the exposure as it was read."""
+"""Source of an exposure: its files, size limits, and the exposure as read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from schemas.errors import BadInput
 from schemas.exposure import ExposureKey, PsfModel
 
 REFERENCE = "reference"
-"""Plane of a template that is to be subtracted; ``template`` is one on the pixels of a difference image."""
+"""Plane of a template to be subtracted; ``template`` is one already on the pixels of a difference image."""
 
 AN_ALERT = "<an alert>"
-"""Stands for all messages of a topic that are alerts: they name no exposure."""
+"""Placeholder for all messages of a topic that are alerts, which name no exposure."""
 
 LARGEST = 4 * 2**30
-"""Bytes: a mosaic of 32,768 x 32,768 px in float32."""
+"""Maximum size of a file's contents, bytes: a mosaic of 32,768 x 32,768 px in float32."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Source:
     Attributes
     ----------
     uri
-        Of the difference image: local path or fsspec URL. One that ends in ``/`` is a folder that could not be listed.
+        Local path or fsspec URL of the difference image; if it ends in ``/``, a folder that could not be listed.
     siblings
-        (plane, uri) of ``science``, ``template``, ``mask``, ``variance`` and ``psf`` in files of their own; and of
-        ``reference``, a template on any grid that is to be subtracted: then ``uri`` is of a science image.
+        (plane, uri) of ``science``, ``template``, ``mask``, ``variance`` and ``psf`` in separate files; and of
+        ``reference``, a template on any grid to be subtracted from ``uri``, which is then a science image.
     index
-        Which image of an npz stack; None for other files.
+        Index of the image in an npz stack; None for other files.
     overrides
-        (field, value) from a manifest, in place of what the header says: ``visit``, ``detector``, ``band``, ...
+        (field, value) from a manifest that replace the header's: ``visit``, ``detector``, ``band``, ...
     refusal
-        Why it cannot be looked at, where that was found while listing.
+        Error that was found during listing, if any.
     """
 
     uri: str
@@ -46,12 +46,12 @@ class Source:
 
     @property
     def is_folder(self) -> bool:
-        """Return whether it stands for a folder that could not be listed; probing it gives the reason."""
+        """Return whether this is a folder that could not be listed; probing it gives the reason."""
         return self.uri.endswith("/")
 
 
 def uri_of(fs: Any, path: str, given: str) -> str:
-    """Write a path of ``fs`` as it can be opened again: local ones plain, others with their protocol."""
+    """Convert a path in ``fs`` to a path or URL that can be opened: local paths plain, others with their protocol."""
     if split_protocol(given)[0] in (None, "file", "local"):
         return path
     url = str(fs.unstrip_protocol(path))
@@ -60,33 +60,33 @@ def uri_of(fs: Any, path: str, given: str) -> str:
 
 
 def name_of(source: Source) -> str:
-    """Return the uri of a source, with the place in a stack; equals the ``source_uri`` of the exposure read from it."""
+    """Return the URI of a source, with the index in a stack; equals ``source_uri`` of the exposure read from it."""
     return source.uri if source.index is None else f"{source.uri}[{source.index}]"
 
 
 IN_MEMORY = "array in memory"
-"""What messages call an image that no file holds."""
+"""Name in messages for an image without a file."""
 
 
 @dataclass(frozen=True)
 class RawExposure:
-    """Pixels, and what the header says of them.
+    """Pixels, and the information in their header.
 
     Attributes
     ----------
     planes
-        ``difference`` (float32, may hold NaN and infinities) and ``mask`` (uint16, bits of `MaskPlane`) always;
-        ``variance``, ``science`` and ``template`` (float32) where there are any. All (ny, nx); of a large image they
-        are `flows.inputs.image_rows.PlaneRows`.
+        Always ``difference`` (float32, may hold NaN and infinities) and ``mask`` (uint16, bits of `MaskPlane`); also
+        ``variance``, ``science`` and ``template`` (float32) if given. All (ny, nx); of a large image they are
+        `flows.inputs.image_rows.PlaneRows`.
     flags
-        What is not known or was assumed: no_wcs, no_zero_point, no_time, template_not_aligned; and subtracted.
+        What is unknown or assumed: no_wcs, no_zero_point, no_time, template_not_aligned, ...; and subtracted.
     source_sha256
-        Of the bytes of all files, in the order difference, then siblings by plane; for an image of a stack, of its
-        own bytes.
+        Digest of the bytes of all files, in the order difference, then siblings by plane; for an image in a stack, of
+        its own bytes.
     file_sha256
-        (uri, SHA-256 of its bytes) of each file; empty for an image of a stack.
+        (uri, SHA-256 of its bytes) of each file; empty for an image in a stack.
     subtraction_residual
-        Median share of the light of bright stars that is left, where the image was subtracted here.
+        Median fraction of the light of bright stars that remains, if the image was subtracted here.
     """
 
     key: ExposureKey
@@ -110,16 +110,16 @@ class RawExposure:
 
 
 def require_size(size: int, where: str, what: str) -> None:
-    """Refuse what would be larger than `LARGEST` before anything of it is unpacked.
+    """Refuse data larger than `LARGEST` before any of it is unpacked.
 
     Parameters
     ----------
     size
-        Bytes, unpacked.
+        Unpacked size, bytes.
     where
-        Uri, for messages.
+        URI, for messages.
     what
-        Which part of the file it is.
+        Part of the file, for messages.
 
     Raises
     ------

@@ -14,10 +14,10 @@ from schemas.settings import Settings
 
 
 def stat_of(source: Source) -> SourceStat | None:
-    """Return total size and last change of the files of an exposure; None if the file system does not provide it.
+    """Return total size and last change of the files of an exposure; None if the file system does not provide them.
 
-    A source whose stat is as remembered is not read again. It changes with each single file: also if one is replaced by
-    an older one of the same size.
+    A source with the recorded stat is not read again. Replacing any single file changes it, even by an older one of the
+    same size.
     """
     try:
         found = [_stat(uri) for uri in (source.uri, *(uri for _, uri in source.siblings))]
@@ -34,7 +34,7 @@ def _stat(uri: str) -> tuple[int, int | None]:
     if "://" not in uri:
         entry = Path(uri).stat()
         return entry.st_size, entry.st_mtime_ns
-    # Imported here: a rerun on local files should not pay for it.
+    # Imported here: a rerun on local files does not need it.
     from flows.inputs.files import file_system, patient, read_failures
 
     def once() -> dict[str, Any]:
@@ -50,9 +50,9 @@ def _stat(uri: str) -> tuple[int, int | None]:
 
 
 def sha256_of(source: Source, settings: Settings) -> str:
-    """Return the SHA-256 of an exposure's files: difference, then siblings by plane; of an image of a stack, its own.
+    """Return the SHA-256 of an exposure's files: difference, then siblings by plane; of an image in a stack, its own.
 
-    Equal to the ``source_sha256`` of the exposure that is read from it.
+    Equal to ``source_sha256`` of the exposure read from the source.
 
     Raises
     ------
@@ -81,19 +81,19 @@ def source_state(
     stat: SourceStat | None = None,
     files: Mapping[str, SourceFile] | None = None,
 ) -> State:
-    """Compare the files of an exposure with what was searched.
+    """Compare the current files of an exposure with those that were searched.
 
     Parameters
     ----------
     uri, sha256
-        Name of the source, and of the bytes of its files when it was searched.
+        Name of the source, and digest of its files when it was searched.
     settings
-        With which it was read.
+        Settings with which it was read.
     stat
-        What the file system said then: files with the same size and time are not read again. None: they are.
+        Stat when it was searched: files with the same size and time are not read again. None: they are read.
     files
-        By plane, of an exposure of several. None or empty: it is of one, or an earlier version did not record them;
-        then what lies beside it by the rules of names is taken for its files.
+        Plane -> file of an exposure with several files. None or empty: it has one, or an earlier version did not record
+        them; then the files beside it that belong to it by name are taken.
     """
     try:
         for source in named_sources(uri, settings, files):
@@ -105,17 +105,17 @@ def source_state(
 
 
 def file_states(sha256: str, settings: Settings, files: Mapping[str, SourceFile]) -> dict[str, State]:
-    """Compare each file of an exposure of several with what was searched.
+    """Compare each current file of an exposure with several files with the one that was searched.
 
     Parameters
     ----------
     sha256, settings, files
-        As of `source_state`; ``files`` are not empty.
+        As for `source_state`; ``files`` must not be empty.
 
     Returns
     -------
     dict
-        By plane. Where the digest of a file is not known, it is in the state of all of them together.
+        Plane -> state. Files whose digest was not recorded share the state of all files together.
     """
     states: dict[str, State] = {plane: _file_state(one) for plane, one in files.items() if one.sha256}
     if len(states) < len(files):
@@ -134,13 +134,13 @@ def _file_state(file: SourceFile) -> State:
 
 
 def _searched(files: Mapping[str, SourceFile]) -> Source:
-    """Return the source that the files of an exposure were."""
+    """Return the source that the recorded files make up."""
     (_, first), *rest = files.items()
     return Source(first.uri, siblings=tuple((plane, one.uri) for plane, one in rest))
 
 
 def has_bytes(source: Source, sha256: str, settings: Settings, stat: SourceStat | None = None) -> bool:
-    """Return whether the files of a source have the bytes that were searched; parameters as of `source_state`.
+    """Return whether the files of a source have the bytes that were searched; parameters as for `source_state`.
 
     Raises
     ------
@@ -151,9 +151,9 @@ def has_bytes(source: Source, sha256: str, settings: Settings, stat: SourceStat 
 
 
 def named_sources(uri: str, settings: Settings, files: Mapping[str, SourceFile] | None = None) -> list[Source]:
-    """Return what the name of a source may stand for: its recorded files, or its file with those beside it, and alone.
+    """Return the possible sources for a name: its recorded files; or its file with those beside it, and on its own.
 
-    Parameters as of `source_state`.
+    Parameters as for `source_state`.
     """
     if files:
         return [_searched(files)]

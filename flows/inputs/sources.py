@@ -1,4 +1,4 @@
-"""Listing of the exposures among the inputs of a command."""
+"""Listing of the exposures in the inputs of a command."""
 
 import csv
 import gzip
@@ -22,48 +22,48 @@ from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.settings import Settings
 
 MANIFEST = "exposures.csv"
-"""Name by which a folder's manifest is found."""
+"""File name of a folder's manifest."""
 
 PLANES = ("science", "template", "mask", "variance", "psf")
 
 FIELDS = ("visit", "detector", "band", "zero_point", "gain", "saturation", "psf_fwhm_px")
-"""Columns beside the planes; they take the place of what the header says."""
+"""Columns other than planes; their values replace those of the header."""
 
-_START = 9  # bytes that identify the kind of a file
+_START = 9  # first bytes, enough to recognise the kind of a file
 _GLOB = ("*", "?", "[")
 
 
 def list_sources(inputs: Sequence[str], settings: Settings, template: str | None = None) -> list[Source]:
-    """List the exposures in files, folders, globs, fsspec URLs and manifests; no pixel is read.
+    """List the exposures in files, folders, globs, fsspec URLs and manifests without reading pixels.
 
     Parameters
     ----------
     inputs
-        Each a file; a folder, searched with all below it for images, unless it holds an ``exposures.csv``; a
-        pattern with ``*``, ``?`` or ``[``; or a manifest ``*.csv``. Local, or URLs (``s3://``, ``memory://``, ...).
-        Or ``butler:REPO``.
+        Files; folders, searched with all below them for images unless they hold an ``exposures.csv``; patterns with
+        ``*``, ``?`` or ``[``; manifests ``*.csv``; all local or URLs (``s3://``, ``memory://``, ...). Or
+        ``butler:REPO``.
     settings
-        Of the run.
+        Settings of the run.
     template
-        File or folder of templates: the inputs are science images then, from which they are to be subtracted.
+        File or folder of templates; the inputs are then science images to subtract them from.
 
     Returns
     -------
     list of Source
-        In the order of ``inputs``, sorted within each, each exposure once. Science, mask, PSF and reference images
-        that the ZTF archive's names tie to a difference image go with it, and are not exposures of their own. What
-        cannot be read is a source too, so that it is quarantined while the night goes on: a folder that cannot be
-        listed, a pipe with the name of an image or a folder that has one and holds none, a name that is not text. Links
-        to folders are followed, each folder is searched once.
+        In the order of ``inputs``, sorted within each, each exposure once. Science, mask, PSF and reference images that
+        belong to a difference image by the ZTF archive's names are attached to it, and are not exposures themselves.
+        What cannot be read is a source as well, so that it is quarantined while the night goes on: folders that cannot
+        be listed, pipes and folders without images that are named like an image, names that are not text. Links to
+        folders are followed; each folder is searched once.
 
     Raises
     ------
     Misconfigured
-        ``no_such_input``, ``unreadable_input``, ``bad_manifest``, or ``no_exposures``: nothing was found. Those of
+        ``no_such_input``, ``unreadable_input``, ``bad_manifest``; ``no_exposures``: nothing was found; or as for
         `butler_exposures`.
     """
     found: dict[Source, None] = {}
-    listed = cache(_beside)  # one listing a folder, however many of its files are named
+    listed = cache(_beside)  # one listing per folder, however many of its files are given
     wanted = "difference" if template is None else "science"
     for given in inputs:
         if is_repository(given):
@@ -87,7 +87,7 @@ def list_sources(inputs: Sequence[str], settings: Settings, template: str | None
 
 
 def _sources(given: str, wanted: str) -> Iterator[Source]:
-    """Yield the exposures of one input."""
+    """Yield the exposures in one input."""
     fs, path = _located(given)
     try:
         if fs.isdir(path):
@@ -111,10 +111,10 @@ def _sources(given: str, wanted: str) -> Iterator[Source]:
 
 
 def files_of(given: str) -> Iterator[str]:
-    """Yield the files of an input, whatever they are: itself, those in a folder and below, or what a pattern matches.
+    """Yield the files in an input of any kind: itself, those in and below a folder, or those matching a pattern.
 
-    Hidden files are left out; a folder that cannot be listed is yielded with ``/`` at its end. Of an input that is not
-    there, or cannot be looked at, nothing is yielded.
+    Hidden files are left out; a folder that cannot be listed is yielded with ``/`` at its end. For an input that does
+    not exist, or is not accessible, nothing is yielded.
     """
     fs, path = _located(given)
     try:
@@ -133,7 +133,7 @@ def files_of(given: str) -> Iterator[str]:
 
 
 def _matches(fs: Any, pattern: str) -> list[str]:
-    """Return what a pattern matches, in order: as in a shell, no hidden files unless it begins with a dot."""
+    """Return the sorted matches of a pattern: as in a shell, without hidden files unless it begins with a dot."""
     return [path for path in sorted(fs.glob(pattern)) if is_hidden(pattern) or not is_hidden(path)]
 
 
@@ -166,7 +166,7 @@ def _folder(fs: Any, path: str, given: str, wanted: str) -> Iterator[Source]:
 
 
 def _is_text(path: str) -> bool:
-    """Return whether a path is UTF-8: Python reads other bytes as lone surrogates, which nothing can write."""
+    """Return whether a path is UTF-8: Python represents other bytes as lone surrogates, which cannot be written."""
     return path.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
@@ -187,7 +187,7 @@ def _file(fs: Any, path: str, given: str, wanted: str) -> Iterator[Source]:
         yield _unnameable(path)
     elif path.lower().endswith(".csv"):
         yield from (Source(row.difference, row.siblings, None, row.overrides) for row in read_manifest(uri))
-    elif (plane := archive_plane(path)) is not None:  # by its name alone: a night has tens of thousands
+    elif (plane := archive_plane(path)) is not None:  # by its name alone: a night has tens of thousands of files
         yield from [Source(uri)] if plane == wanted else []
     else:
         yield from _stack(uri) if _kind(uri) == "zip" else [Source(uri)]
@@ -197,7 +197,7 @@ def _stack(uri: str) -> Iterator[Source]:
     if is_truth(uri):
         return
     try:
-        # One more than can be numbered stands for all the rest, which is refused.
+        # One image more than can be numbered stands for all others, and is refused.
         yield from (Source(uri, index=index) for index in range(min(image_count(uri), MOST_IMAGES + 1)))
     except NightstrideError:
         # Listed all the same, so that reading it quarantines it with the reason.
@@ -213,7 +213,7 @@ def _with_siblings(source: Source, listed: Callable[[str], Beside]) -> Source:
 
 
 def _without_secrets(source: Source) -> Source:
-    """Return a source, or where it is named with a password or a signature one that is refused, without them."""
+    """Return a source; if its name has a password or signature, a refused one without them."""
     try:
         for uri in (source.uri, *(uri for _, uri in source.siblings)):
             if "://" in uri:
@@ -228,12 +228,12 @@ def _beside(folder: str) -> Beside:
     fs, path = file_system(folder)
     try:
         return beside(posixpath.basename(one) for one in fs.ls(path, detail=False))
-    except outside():  # a file may be read by its name where the folder may not be
+    except outside():  # a file may be readable although its folder is not
         return {}
 
 
 def _kind(uri: str) -> str | None:
-    """Return the kind of a file, from its first bytes; None if they do not say, or cannot be read."""
+    """Return the kind of a file from its first bytes; None if unknown or unreadable."""
     try:
         with open_part(uri) as file:
             return content_kind(file.read(_START), uri)
@@ -242,9 +242,9 @@ def _kind(uri: str) -> str | None:
 
 
 def _holds_images(uri: str) -> bool:
-    """Return whether a file whose name says nothing holds images; other gzip and zip files are left alone.
+    """Return whether a file without a telling name holds images; of gzip and zip files, only those with images count.
 
-    So are tables in FITS, as beside an image whose astrometry is solved; of a damaged file nobody knows: it counts.
+    FITS files with tables only, as left by astrometric solvers, do not count; damaged files do.
     """
     kind = _kind(uri)
     try:
@@ -269,7 +269,7 @@ def _is_table(uri: str) -> bool:
 
 
 class Row(NamedTuple):
-    """Row of a manifest: uri of the difference image, (plane, uri) of others, (field, value)."""
+    """Row of a manifest: URI of the difference image, (plane, uri) of other planes, (field, value)."""
 
     difference: str
     siblings: tuple[tuple[str, str], ...]
@@ -284,10 +284,10 @@ def read_manifest(uri: str) -> list[Row]:
     Raises
     ------
     Misconfigured
-        ``bad_manifest``: unreadable, an unknown column or one that is there twice, a row without a difference image or
-        with more cells than there are columns.
+        ``bad_manifest``: it is unreadable, has an unknown or repeated column, or a row has no difference image or more
+        cells than there are columns.
     Retryable
-        Reading failed in a way that may pass.
+        Reading failed, perhaps temporarily.
     """
     try:
         text = read_bytes(uri).decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""Templates for science images of which there are no difference images: which one, aligned, subtracted."""
+"""Templates for science images that lack difference images: selection, alignment, subtraction."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -18,17 +18,17 @@ from schemas.exposure import PsfModel
 from schemas.pixels import UNUSABLE, MaskPlane, is_large
 
 WORST_RESIDUAL = 0.2
-"""Median share of the light of bright stars that a subtraction may leave: more, and every star is a detection."""
+"""Maximum median fraction of the light of bright stars that may remain; above it, every star is a detection."""
 
 LEAST_OVERLAP = 0.2
-"""Share of a science image that its template must cover."""
+"""Minimum fraction of a science image that its template must cover."""
 
-_FINER = 0.75  # pixels of the template over those of the science image, below which they are averaged
+_FINER = 0.75  # ratio of the template's pixel size to the science image's below which pixels are averaged
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Template as it was read: pixels (ny, nx), which of them are usable, its WCS cards, uri, and band, if any."""
+    """Template as read: pixels (ny, nx), which of them are usable, its WCS cards, URI, and band, if any."""
 
     pixels: NDArray[np.float32]
     usable: NDArray[np.bool_]
@@ -38,12 +38,12 @@ class Reference:
 
 
 def require_subtraction() -> None:
-    """Make sure that the packages which put templates on the pixels of science images, and subtract them, are there.
+    """Check that the packages for aligning and subtracting templates are installed.
 
     Raises
     ------
     Misconfigured
-        ``no_subtraction``: one is not installed, and no science image could become an exposure.
+        ``no_subtraction``: one is missing, so no science image could become an exposure.
     """
     for package in ("sfft", "reproject"):
         if find_spec(package) is None:
@@ -51,29 +51,29 @@ def require_subtraction() -> None:
 
 
 def subtracted(raw: RawExposure, reference: Reference) -> RawExposure:
-    """Return an exposure whose image is a science image as one with its difference image.
+    """Subtract a template from an exposure's science image.
 
     Parameters
     ----------
     raw
-        The plane ``difference`` holds the science image.
+        Exposure as read, its science image as the plane ``difference``.
     reference
-        The template, on any grid.
+        Template, on any grid.
 
     Returns
     -------
     RawExposure
         With the planes ``difference``, ``science``, ``template`` (aligned, in the flux unit of the science image) and
-        ``mask`` (NO_DATA, too, where either image has no value), and the flags ``subtracted`` and, if the header of
-        the template has another band, ``template_band``.
+        ``mask`` (NO_DATA also where either image has no value), and the flags ``subtracted`` and, if the template's
+        header has another band, ``template_band``.
 
     Raises
     ------
     BadInput
-        ``too_large``, ``no_overlap``, ``not_aligned``: without WCS and of another shape; ``bad_subtraction``: the same
-        image, too few stars, or more than `WORST_RESIDUAL` of their light is left.
+        ``too_large``, ``no_overlap``; ``not_aligned``: no WCS, and another shape; ``bad_subtraction``: it is the same
+        image, there are too few stars, or more than `WORST_RESIDUAL` of their light remains.
     Misconfigured
-        As in `require_subtraction`.
+        As for `require_subtraction`.
     """
     require_subtraction()
     shape = raw.planes["difference"].shape
@@ -124,7 +124,7 @@ def _on_grid(raw: RawExposure, reference: Reference) -> tuple[NDArray[np.float32
     return _reprojected(reference, world_of(own), shape, pixel_scale_arcsec(theirs) < _FINER * pixel_scale_arcsec(own))
 
 
-_SAME_PX = 0.02  # px: two images so near to each other lie on one grid
+_SAME_PX = 0.02  # px: closer grids are taken to be the same
 
 
 def _reprojected(

@@ -1,4 +1,4 @@
-"""Choice of the template that is to be subtracted from each of some science images."""
+"""Selection of the template to subtract from each science image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True)
 class ImageArea:
-    """What the header of an image says: its uri, WCS cards, shape (ny, nx) and band."""
+    """Header information of an image: its URI, WCS cards, shape (ny, nx) and band."""
 
     uri: str
     wcs_header: str | None
@@ -30,9 +30,9 @@ class ImageArea:
 
 
 def choose_template(science: ImageArea, among: Sequence[ImageArea]) -> str | None:
-    """Return the uri of the template of an exposure: of its band, and covering most of it; None if there is none.
+    """Return the URI of the template that has an exposure's band and covers most of it; None if there is none.
 
-    Coverage is judged on 11 x 11 places; of those that cover as much, the first by name is taken.
+    Coverage is measured at 11 x 11 positions; if equal, the first by name is taken.
     """
     if science.wcs_header is None:
         return None
@@ -45,21 +45,21 @@ def choose_template(science: ImageArea, among: Sequence[ImageArea]) -> str | Non
             continue
         tx, ty = positions_in_pixels(world_of(one.wcs_header), sky.ra.deg, sky.dec.deg)
         inside = (tx >= 0) & (ty >= 0) & (tx <= one.shape[1] - 1) & (ty <= one.shape[0] - 1)
-        covered = float(inside.mean())  # what is no place on it is not inside
+        covered = float(inside.mean())  # NaN is not inside
         if covered > LEAST_OVERLAP and (best is None or covered > best[0]):
             best = covered, one.uri
     return None if best is None else best[1]
 
 
 def image_area(uri: str, settings: Settings, *, template: bool = False) -> ImageArea:
-    """Return where the image of a FITS file lies on the sky, and its band, from its headers.
+    """Return the position of a FITS image on the sky, and its band, from its headers.
 
     Parameters
     ----------
     uri, settings
-        The file, and how its headers are to be read.
+        The file, and settings for reading its headers.
     template
-        Whether extensions that the settings name may be absent, as they are of science images.
+        Whether it is a template, which may lack extensions that the settings name for science images.
 
     Raises
     ------
@@ -77,16 +77,16 @@ def image_area(uri: str, settings: Settings, *, template: bool = False) -> Image
 
 
 def attach_templates(sources: Sequence[Source], templates: Sequence[str], settings: Settings) -> list[Source]:
-    """Return sources of science images with the template of each; those that have none are refused.
+    """Attach a template to each science image; those without one are refused.
 
     Parameters
     ----------
     sources
         Science images.
     templates
-        Uris. A single one is that of all; of several, `choose_template` tells. None is its own.
+        URIs. A single one is used for all; of several, `choose_template` selects. An image is never its own template.
     settings
-        Of the run.
+        Settings of the run.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def _chosen(source: Source, among: Sequence[ImageArea], settings: Settings) -> S
         science = image_area(source.uri, settings)
     except NightstrideError as error:
         return replace(source, refusal=BadInput(error.code, error.where, error.problem, error.remedy))
-    others = [one for one in among if one.uri != source.uri]  # which would leave nothing of it
+    others = [one for one in among if one.uri != source.uri]  # an image minus itself is empty
     uri = choose_template(science, others)
     if uri is not None:
         return _with_template(source, uri)
@@ -133,7 +133,7 @@ def _none_fits(science: ImageArea, among: Sequence[ImageArea]) -> BadInput:
 
 
 def _with_template(source: Source, uri: str) -> Source:
-    """Return a source whose image is a science image, with the template that is to be subtracted."""
+    """Return a source whose image is a science image, with its template to subtract."""
     if uri == source.uri and source.refusal is None:
         own = BadInput("no_template", uri, "it is the template itself.", "leave it out, or name another template.")
         return replace(source, refusal=own)

@@ -1,4 +1,4 @@
-"""Asteroids injected into the LLNL challenge's images, as a truth table."""
+"""Truth table of the asteroids injected into the LLNL challenge's images."""
 
 import re
 import zipfile
@@ -15,27 +15,27 @@ from schemas.errors import BadInput
 from schemas.truth import TRUTH
 
 _COLUMNS = ("magnitude", "length", "angle", "box")
-_LARGEST = 2**28  # bytes of a table that is unpickled; the challenge's hold some 2,000 rows
+_LARGEST = 2**28  # maximum bytes of a pickled table; the challenge's have some 2,000 rows
 
 
 def read_llnl_truth(uri: str) -> pa.Table:
     """Read ``asteroid_injected_information_<i>.npz``, from a path or a URL.
 
     Its array ``data`` has two entries per image; the second of each (1, 3, 5, ...) is a table of magnitude, length,
-    angle and box (`galsim.BoundsI`). Visits are those that the reader gives ``asteroid_difference_images_<i>.npz``.
+    angle and box (`galsim.BoundsI`). Visits are numbered as when reading ``asteroid_difference_images_<i>.npz``.
 
     Returns
     -------
     pyarrow.Table
-        Schema `TRUTH`. The files lack flux, S/N, PSF and visibility: these are NaN, but for visible = 1. Centres
-        are those of the boxes, shifted from FITS's 1-based pixels to ours.
+        Schema `TRUTH`. The files lack flux, S/N, PSF and visibility: these are NaN, but visible is 1. Centres are those
+        of the boxes, converted from FITS's 1-based pixels to ours.
 
     Raises
     ------
     BadInput
-        The file cannot be read, holds other objects, or a table has other columns.
+        The file cannot be read, holds other objects, or a table has the wrong columns.
     Retryable
-        Reading failed in a way that may pass.
+        Reading failed, perhaps temporarily.
     """
     images = re.sub("injected_information", "difference_images", uri)
     tables = _entries(uri)[1::2]
@@ -63,7 +63,7 @@ def _entries(uri: str) -> list[Any]:
 
 
 def _records(table: Any, uri: str) -> list[dict[str, Any]]:
-    """Return the rows of one image's table: a DataFrame, a mapping of columns, or rows in order."""
+    """Return the rows of one image's table: a DataFrame, a mapping of columns, or ordered rows."""
     if hasattr(table, "columns"):
         records = table.to_dict("records")
     elif isinstance(table, dict):

@@ -1,4 +1,4 @@
-"""Part of a header that maps pixels to the sky."""
+"""The part of a header that maps pixels to the sky."""
 
 import math
 import re
@@ -21,11 +21,11 @@ _CARD = re.compile(
     r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)[12]|(CD|PC)[12]_[12]|PC00[12]00[12]|(PV|PS)[12]_\d+|"
     r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)"
 )
-"""PC00i00j is how PCi_j was written before the standard, by Pan-STARRS to this day."""
+"""PC00i00j is the form of PCi_j before the standard, still used by Pan-STARRS."""
 
 _IRAF = re.compile(r"WAT[12]_\d+")
 _ESSENTIAL = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
-_SINGULAR = 1e-8  # determinant over squared norm; a pixel 10,000 times as long as wide has 1e-4
+_SINGULAR = 1e-8  # determinant over squared norm; a pixel 10,000 times longer than wide has 1e-4
 _SCALE = ("CD1_1", "CD1_2", "CD2_1", "CD2_2", "CDELT1", "CDELT2")
 
 
@@ -35,11 +35,11 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
     Parameters
     ----------
     headers
-        The first that has a CTYPE1 is used, as a whole.
+        Headers; the first with CTYPE1 is used, as a whole.
     where
-        Uri, for messages.
+        URI, for messages.
     shape
-        (ny, nx) of the image, px.
+        Shape (ny, nx) of the image, px.
 
     Returns
     -------
@@ -49,12 +49,11 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
     Raises
     ------
     BadInput
-        ``missing_wcs``: only some of the keywords; ``invalid_keyword``: one cannot be read, is not finite, or has no
-        value and is needed; ``singular_wcs``: the matrix cannot be inverted, or the image has
-        no place on the sky, or one that is neither equatorial nor galactic, or of a frame that is not known; it has a
-        distortion that is not computed here.
+        ``missing_wcs``: some of the keywords are missing; ``invalid_keyword``: one cannot be read, is not finite, or
+        lacks a required value; ``singular_wcs``: the matrix cannot be inverted, the image is not on the sky, its
+        coordinates are neither equatorial nor galactic or in an unknown frame, or its distortion is not supported here.
     """
-    from astropy.wcs import WCS  # who only plans reads no WCS
+    from astropy.wcs import WCS  # planning does not need WCS
     from astropy.wcs.utils import wcs_to_celestial_frame
 
     header = next((one for one in headers if "CTYPE1" in one), None)
@@ -71,14 +70,14 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
         if f"{one}_ORDER" in header and f"{other}_ORDER" not in header:
             raise _singular(where, f"{one}_ORDER is there and {other}_ORDER is not, SIP distortion has both")
     with warnings.catch_warnings():
-        # Cards that break the standard in ways wcslib repairs (RADECSYS, odd units).
+        # Cards that break the standard in ways that wcslib repairs (RADECSYS, odd units).
         warnings.simplefilter("ignore", AstropyWarning)
         cards = _cards(header, where)
         try:
             world = WCS(cards, relax=True)
             centre = world.all_pix2world([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]], 0)
             matrix = _matrix(cards, world)
-        except Exception as error:  # wcslib's errors share no base class with each other
+        except Exception as error:  # wcslib's errors have no common base class
             told = ", ".join(f"{key} is {header[key]!r}" for key in _ESSENTIAL)
             raise _singular(where, f"it cannot be computed with {told}") from error
     if str(cards["CTYPE1"]).endswith("-TNX") and any(map(_IRAF.fullmatch, header)):
@@ -100,9 +99,9 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
 
 
 def equinox_of_epoch(headers: tuple[fits.Header, ...]) -> float | None:
-    """Return the equinox that EPOCH tells, as it did before the standard, where no keyword of now does.
+    """Return the equinox that EPOCH gave before the standard, if no keyword of the standard gives one.
 
-    None for 2000, too: that is as good as ICRS, which is taken where nothing tells.
+    None also for 2000, which is as good as ICRS, the default.
     """
     header = next((one for one in headers if "CTYPE1" in one), None)
     if (
@@ -124,17 +123,17 @@ def pixel_scale_arcsec(cards: str) -> float:
 
 
 def same_grid(cards: str, others: str, shape: tuple[int, int], within: float = 0.5) -> bool:
-    """Return whether two WCS put the corners and the centre of an image (ny, nx) within ``within`` px of each other."""
+    """Return whether two WCS agree at the corners and centre of an image (ny, nx) to ``within`` px."""
     far_y, far_x = shape[0] - 1, shape[1] - 1
     points = np.array([(0, 0), (far_x, 0), (0, far_y), (far_x, far_y), (far_x / 2, far_y / 2)], float)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where the distortion cannot be undone, what was found is far off
+        warnings.simplefilter("ignore")  # if the distortion cannot be inverted, the result is far off anyway
         there = np.stack(world_of(cards).world_to_pixel(world_of(others).pixel_to_world(*points.T)), 1)
     return bool(np.nanmax(np.abs(there - points), initial=0) < within and np.isfinite(there).all())
 
 
 def world_of(cards: str) -> "WCS":
-    """Return the WCS of the cards of `wcs_cards`."""
+    """Return the WCS made from the cards of `wcs_cards`."""
     from astropy.wcs import WCS
 
     with warnings.catch_warnings():
@@ -144,17 +143,15 @@ def world_of(cards: str) -> "WCS":
 
 def _matrix(cards: fits.Header, world: "WCS") -> NDArray[np.float64]:
     if any(key.startswith(("CD1_", "CD2_")) for key in cards):
-        # Not astropy's: it takes a matrix of zeros for none given.
+        # Not astropy's: it ignores a matrix of zeros.
         return np.array([[float(cards.get(f"CD{i}_{j}", 0.0)) for j in (1, 2)] for i in (1, 2)])
     return np.asarray(world.pixel_scale_matrix, float)
 
 
 def _cards(header: fits.Header, where: str) -> fits.Header:
-    keys = [
-        key for key in header if _CARD.fullmatch(key) and key != "WCSAXES"
-    ]  # of an axis of length 1 nothing is read
+    keys = [key for key in header if _CARD.fullmatch(key) and key != "WCSAXES"]  # axes of length 1 are ignored
     if any(key.startswith("CD1_") for key in keys):
-        # IRAF leaves CROTA and CDELT beside the CD matrix; the standard forbids both together.
+        # IRAF leaves CROTA and CDELT beside the CD matrix; the standard forbids using both.
         keys = [key for key in keys if not key.startswith(("CDELT", "CROTA", "PC"))]
     found = {key: _value(header, key, where) for key in dict.fromkeys(keys)}
     found.setdefault("EQUINOX", equinox_of_epoch((header,)))
@@ -162,7 +159,7 @@ def _cards(header: fits.Header, where: str) -> fits.Header:
 
 
 def _value(header: fits.Header, key: str, where: str) -> Any:
-    """Return the value of a card; None where it has none, and may have none."""
+    """Return the value of a card; None if it has none and none is required."""
     try:
         value = header[key]
     except fits.VerifyError:

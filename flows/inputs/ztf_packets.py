@@ -1,4 +1,4 @@
-"""Alert packets of ZTF (Masci et al. 2019, PASP 131, 018003, section 6.5): what they say, and their stamps."""
+"""Alert packets of ZTF (Masci et al. 2019, PASP 131, 018003, section 6.5): contents and stamps."""
 
 import math
 from collections.abc import Mapping
@@ -20,39 +20,39 @@ from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 
 SIDE = 63
-"""Pixels on a side of a stamp; less where the edge of the image cuts it."""
+"""Side of a stamp, px; smaller if cut by the edge of the image."""
 
 EXPOSURE_S = 30.0
-"""Exposure time of the public survey, of a packet that does not tell."""
+"""Exposure time of the public survey, assumed if a packet does not state it."""
 
 KNOWN_WITHIN_ARCSEC = 2.0
-"""A predicted asteroid so near is taken for the source; without one packets hold -999 or the search radius, 60."""
+"""Distance up to which a predicted asteroid is taken to be the source; packets without one hold -999 or 60."""
 
 MOST_STAMP = 2**20
-"""Bytes that a stamp may unpack to; it takes 23 kB."""
+"""Maximum unpacked size of a stamp, bytes; it normally takes 23 kB."""
 
 WIDENED_PX2 = 3.5
-"""What ZTF's width of an image has more than its PSF, in squares, px: on stamps of 54 known asteroids stars are 1.01
-and 0.97 times (two sets) as wide as this makes them."""
+"""Excess of ZTF's image width over that of its PSF, in squares, px2: on the stamps of 54 known asteroids, in two sets,
+stars are 1.01 and 0.97 times as wide as this predicts."""
 
 STAMPS = ("cutoutDifference", "cutoutScience", "cutoutTemplate")
 
-_LONGEST_S, _FAINTEST = 86_400.0, 60.0  # s, mag: of an exposure time and a zero point that can be
+_LONGEST_S, _FAINTEST = 86_400.0, 60.0  # s, mag: limits of plausible exposure times and zero points
 _MIDDLE = SIDE // 2
 _REMEDY = "fetch the packet again, or leave it out."
 
 
 class PacketIdentity(NamedTuple):
-    """Identity of a packet, which its stamps are not needed for.
+    """Identity of a packet, read without its stamps.
 
     Attributes
     ----------
     candid
-        Of the alert.
+        Identity of the alert.
     key
-        Exposure and readout channel that it was found on: visit is ZTF's ``expid``, detector its ``rcid``.
+        Exposure and readout channel: visit is ZTF's ``expid``, detector its ``rcid``.
     digest
-        Of all that a search depends on: two packets with the same are copies, whatever their files are.
+        Digest of everything that a search depends on: packets with the same digest are copies, whatever their files.
     """
 
     candid: int
@@ -62,24 +62,24 @@ class PacketIdentity(NamedTuple):
 
 @dataclass(frozen=True)
 class ZtfPacket:
-    """Alert packet. Numbers that it does not tell are NaN.
+    """Alert packet. Numbers missing in it are NaN.
 
     Attributes
     ----------
     candid, object_id
-        Identity of the alert, and of the object.
+        Identities of the alert and of the object.
     image, detector
-        Identity of the image that it was found on (``pid``), and its readout channel (``rcid``).
+        Identity of the image (``pid``) and its readout channel (``rcid``).
     pixels : (ny, nx) float32
-        Science less reference, DN; 63 x 63, or less where the edge of the image cuts it. NaN where there is no value.
+        Science minus reference, DN; 63 x 63, or less if cut by the edge of the image. NaN where there is no value.
     science, template : (ny, nx) float32
-        The science image and the reference there; None if the packet has none of this shape.
+        Science image and reference; None if the packet has none of this shape.
     x, y
-        Place of the alert on the image, px, 0-based.
+        Position of the alert in the image, px, 0-based.
     column, row
-        Pixel of the stamp that it is in, 0-based.
+        Pixel of the stamp that contains it, 0-based.
     positive
-        Brighter than the reference.
+        Whether it is brighter than the reference.
     jd
         Start of the exposure, UTC.
     band
@@ -87,18 +87,18 @@ class ZtfPacket:
     exposure_s
         Exposure time, s; NaN if the packet does not tell.
     ra, dec
-        deg
+        Position, deg.
     magnitude, magnitude_err
-        Of a point source at its place, AB.
+        AB magnitude of a point source at its position, and its error.
     zero_point
         AB magnitude of 1 DN.
     known_distance, known_name
-        Distance to the nearest known asteroid, arcsec (below 0: there is none), and its name.
+        Distance to the nearest known asteroid, arcsec (below 0: none), and its name.
     image_fwhm
-        Width of the image's PSF as ZTF measures it, px: ``fwhm`` times ``seeratio``, which is the same for all alerts
-        of an image. ``fwhm`` by itself is that of the source.
+        Width of the image's PSF as measured by ZTF, px: ``fwhm`` times ``seeratio``, which is the same for all alerts
+        in an image. ``fwhm`` alone is that of the source.
     rb, drb
-        Real-bogus scores of the packet: a machine's opinion, not truth.
+        Real-bogus scores in the packet: a machine's opinion, not truth.
     """
 
     candid: int
@@ -129,30 +129,30 @@ class ZtfPacket:
 
     @property
     def truncated(self) -> bool:
-        """Return whether the edge of the image cuts it."""
+        """Return whether the edge of the image cuts the stamp."""
         return self.pixels.shape != (SIDE, SIDE)
 
     @property
     def known_asteroid(self) -> bool:
-        """Return whether a predicted asteroid lies within 2 arcsec."""
+        """Return whether a predicted asteroid is within 2 arcsec."""
         return 0 <= self.known_distance <= KNOWN_WITHIN_ARCSEC
 
     @property
     def offset(self) -> tuple[float, float]:
-        """Return how far the alert lies from the middle of its pixel along x and y, px."""
+        """Return the offset of the alert from the centre of its pixel along x and y, px."""
         return self.x - math.floor(self.x + 0.5), self.y - math.floor(self.y + 0.5)
 
     @property
     def when(self) -> When:
         """Return the middle of the exposure, MJD TAI, and its night.
 
-        ``jd`` is its start; an exposure time that the packet does not tell is taken for the 30 s of the public survey.
+        ``jd`` is its start; a missing exposure time is taken to be the 30 s of the public survey.
         """
         return _when(self.jd, EXPOSURE_S if math.isnan(self.exposure_s) else self.exposure_s, f"candid {self.candid}")
 
     @property
     def key(self) -> ExposureKey:
-        """Return the exposure: visit is ZTF's ``expid``, which ``pid`` begins with, detector its ``rcid``."""
+        """Return the exposure: visit is ZTF's ``expid``, the beginning of ``pid``, detector its ``rcid``."""
         return ExposureKey(night=self.when.night, visit=_visit(self.image, self.detector), detector=self.detector)
 
 
@@ -162,12 +162,12 @@ def _when(jd: float, exposure_s: float, where: str) -> When:
 
 
 def require_ztf(schema: Mapping[str, Any], where: str) -> None:
-    """Refuse a container of other records than ZTF's alerts, by their schema.
+    """Refuse a container whose schema is not that of ZTF's alerts.
 
     Raises
     ------
     BadInput
-        ``other_packet``; the message tells Rubin's alerts.
+        ``other_packet``; the message identifies Rubin's alerts.
     """
     names = {field["name"] for field in schema.get("fields", ())}
     if {"candid", "candidate"} <= names:
@@ -181,19 +181,19 @@ def require_ztf(schema: Mapping[str, Any], where: str) -> None:
 
 
 def identify(record: Mapping[str, Any], where: str) -> PacketIdentity:
-    """Return which alert a record is, and what a search of it depends on; no stamp is unpacked.
+    """Return the identity of an alert and a digest of what its search depends on; no stamp is unpacked.
 
     Parameters
     ----------
     record
-        As Avro has it.
+        Record as decoded from Avro.
     where
         Its name, for messages.
 
     Raises
     ------
     BadInput
-        ``bad_packet``: a field that is needed is missing, or has no valid value.
+        ``bad_packet``: a required field is missing or has no valid value.
     """
     fields = _Fields(record, where)
     image, detector, candid = fields.whole("pid"), _detector(fields), _candid(record, where)
@@ -220,15 +220,15 @@ def read_packet(record: Mapping[str, Any], where: str) -> ZtfPacket:
     Parameters
     ----------
     record
-        As Avro has it.
+        Record as decoded from Avro.
     where
         Its name, for messages.
 
     Raises
     ------
     BadInput
-        ``bad_packet``: a field that is needed is missing, or has no valid value, or the alert is not on its stamp;
-        ``no_stamp``: there is no difference stamp; of a stamp: ``truncated``, ``bad_checksum``, ``damaged``,
+        ``bad_packet``: a required field is missing or has no valid value, or the alert is not on its stamp;
+        ``no_stamp``: there is no difference stamp; for stamps: ``truncated``, ``bad_checksum``, ``damaged``,
         ``too_large``, ``wrong_dimensions``.
     """
     fields = _Fields(record, where)
@@ -238,11 +238,11 @@ def read_packet(record: Mapping[str, Any], where: str) -> ZtfPacket:
         raise BadInput("no_stamp", where, "has no difference stamp.", _REMEDY)
     beside = {name: stamp_pixels(record, name, where) for name in STAMPS[1:]}
     same = {name: cut if cut is not None and cut.shape == pixels.shape else None for name, cut in beside.items()}
-    x, y = fields.needed("xpos") - 1.0, fields.needed("ypos") - 1.0  # its first pixel has coordinate 1
+    x, y = fields.needed("xpos") - 1.0, fields.needed("ypos") - 1.0  # the first pixel is 1
     return ZtfPacket(
         candid=_candid(record, where),
         image=fields.whole("pid"),
-        # Of what is fainter than the reference, packets hold reference less science.
+        # For sources fainter than the reference, packets hold reference minus science.
         pixels=pixels if positive else -pixels,
         science=same["cutoutScience"],
         x=x,
@@ -270,20 +270,20 @@ def read_packet(record: Mapping[str, Any], where: str) -> ZtfPacket:
 
 
 def stamp_pixels(record: Mapping[str, Any], name: str, where: str) -> NDArray[np.float32] | None:
-    """Return the pixels of a stamp: FITS, gzipped or not; None if the record has none.
+    """Return the pixels of a stamp, FITS or gzipped FITS; None if the record has none.
 
     Parameters
     ----------
     record, name
-        Of `STAMPS`.
+        Record, and a name from `STAMPS`.
     where
         Name of the packet, for messages.
 
     Raises
     ------
     BadInput
-        ``truncated``, ``bad_checksum``, ``damaged``, ``wrong_dimensions``; ``too_large``: it unpacks to more than
-        `MOST_STAMP`, of which no more is unpacked.
+        ``truncated``, ``bad_checksum``, ``damaged``, ``wrong_dimensions``; ``too_large``: it exceeds `MOST_STAMP`,
+        beyond which nothing is unpacked.
     """
     from astropy.io import fits
 
@@ -294,7 +294,7 @@ def stamp_pixels(record: Mapping[str, Any], name: str, where: str) -> NDArray[np
     if len(content) > MOST_STAMP:
         raise BadInput("too_large", place, f"has {len(content)} bytes, the limit is {MOST_STAMP}.", _REMEDY)
     with damage(place), fits.open(BytesIO(content), memmap=False) as units:
-        # Before the pixels are read: a header may say anything. Some write SIMPLE one column off.
+        # Checked before the pixels are read, as a header may say anything. Some write SIMPLE one column off.
         shape = tuple(int(units[0].header[f"NAXIS{axis}"]) for axis in range(int(units[0].header["NAXIS"]), 0, -1))
         if len(shape) != 2 or not 1 <= min(shape) <= max(shape) <= SIDE:
             raise BadInput("wrong_dimensions", place, f"has the shape {shape}, must be {SIDE} x {SIDE} px.", _REMEDY)
@@ -302,7 +302,7 @@ def stamp_pixels(record: Mapping[str, Any], name: str, where: str) -> NDArray[np
 
 
 class _Fields:
-    """Fields of the ``candidate`` of a record."""
+    """Fields of a record's ``candidate``."""
 
     def __init__(self, record: Mapping[str, Any], where: str) -> None:
         candidate = record.get("candidate")
@@ -323,18 +323,18 @@ class _Fields:
         return float(value)
 
     def within(self, name: str, most: float) -> float:
-        """Return a number; NaN if there is none from 0 to ``most``: packets hold -999 for what is not known."""
+        """Return a number; NaN if it is not from 0 to ``most``: packets hold -999 for unknown values."""
         number = self.number(name)
         return number if 0 <= number <= most else math.nan
 
     def needed(self, name: str) -> float:
-        """Return a number that must be there."""
+        """Return a required number."""
         if not math.isfinite(number := self.number(name)):
             raise _bad(self._where, f"its {name} is {self.value(name)!r}, must be a number")
         return number
 
     def whole(self, name: str) -> int:
-        """Return a whole number that must be there."""
+        """Return a required whole number."""
         value = self.value(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise _bad(self._where, f"its {name} is {value!r}, must be a whole number from 0 on")
@@ -342,7 +342,7 @@ class _Fields:
 
 
 def _detector(fields: _Fields) -> int:
-    """Return the readout channel: ``rcid``, else the two digits of ``pid`` that repeat it."""
+    """Return the readout channel: ``rcid``, or else the two digits of ``pid`` that repeat it."""
     return fields.whole("pid") // 100 % 100 if fields.value("rcid") is None else fields.whole("rcid")
 
 
@@ -372,7 +372,7 @@ def _text(value: Any) -> str:
 
 
 def _named(value: Any) -> str | None:
-    """Return the name of an asteroid; some packets write "null" for none."""
+    """Return the name of an asteroid; some packets have "null" if there is none."""
     return None if value in (None, "", "null") else str(value)
 
 
@@ -389,9 +389,9 @@ def _band(number: int, where: str) -> str:
 
 
 def _pixel(place: float, size: int, where: str) -> int:
-    """Return the pixel of the stamp that a place on the image is in.
+    """Return the pixel of the stamp that contains a position in the image.
 
-    It is the middle one, as stamps are cut around the nearest pixel, unless the low edge of the image cuts the stamp.
+    It is the central one, as stamps are cut around the nearest pixel, unless the low edge of the image cuts the stamp.
     """
     on_image = math.floor(place + 0.5)
     pixel = on_image if size < SIDE and on_image < _MIDDLE else _MIDDLE

@@ -1,1 +1,1 @@
-"""Exposures from public archives, downloaded."""
+"""Downloading exposures from public archives."""

@@ -1,4 +1,4 @@
-"""HTTP client of an archive: one request at a time, its failures classified."""
+"""HTTP client for an archive that classifies failures."""
 
 import asyncio
 import base64
@@ -20,7 +20,7 @@ from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 
 
 def stated_digest(headers: Mapping[str, str], *, whole: bool) -> tuple[str, str] | None:
-    """Read the digest of the file, if one is stated (RFC 9530, RFC 3230; RFC 1864, of what is sent)."""
+    """Return the digest of a file, if stated (RFC 9530, RFC 3230; if it is sent as a whole, also RFC 1864)."""
     for field in (headers.get("Repr-Digest", ""), headers.get("Digest", "")):
         for entry in field.split(","):
             name, _, value = entry.strip().partition("=")
@@ -33,7 +33,7 @@ def stated_digest(headers: Mapping[str, str], *, whole: bool) -> tuple[str, str]
 
 
 def _hexadecimal(encoded: str, algorithm: str) -> str | None:
-    """Return a base64 digest in hexadecimal; None for what is not one: some servers write hexadecimal digits."""
+    """Convert a base64 digest to hexadecimal; return None if invalid, as some servers send hexadecimal digits."""
     try:
         digest = base64.b64decode(encoded)
     except ValueError:
@@ -51,14 +51,14 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 class TryAgain(Exception):
-    """Raised when a request failed in a way that may pass.
+    """Raised when a request failed, perhaps temporarily.
 
     Parameters
     ----------
     error
-        What to say if it does not.
+        Error to report if the failure persists.
     wait_s
-        How long the archive asks to wait, s; None: it does not say.
+        Waiting time that the archive asks for, s; None: it does not say.
     """
 
     def __init__(self, error: NightstrideError, wait_s: float | None = None) -> None:
@@ -68,16 +68,16 @@ class TryAgain(Exception):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """File in the archive, as it is now.
+    """Current version of a file in the archive.
 
     Attributes
     ----------
     url
         Its address.
     size
-        bytes
+        Size, bytes.
     validator
-        Strong ETag or time of last change, by which a later version is recognised; None: the archive does not say.
+        Strong ETag or time of the last change, which identifies a version; None: the archive does not say.
     """
 
     url: str
@@ -86,22 +86,22 @@ class RemoteFile:
 
     @property
     def version(self) -> str:
-        """Return eight digits that differ between versions."""
+        """Return eight hexadecimal digits that differ between versions."""
         return sha256(f"{self.url} {self.size} {self.validator}".encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Beginning of a file that is being sent.
+    """Beginning of a response with a file.
 
     Attributes
     ----------
     start
-        Place of its first byte in the file.
+        Position of its first byte in the file.
     digest
-        (algorithm, hex) of the whole file; None: the archive does not say.
+        (algorithm, hex) for the whole file; None: the archive does not say.
     chunks
-        The bytes.
+        Contents of the response.
     """
 
     start: int
@@ -115,13 +115,13 @@ class ArchiveClient:
     Parameters
     ----------
     settings
-        Section ``fetch``. User and password come from the environment, `USER` and `PASSWORD`; they are sent to the
-        archive's own host only, and to no log.
+        Section ``fetch``. User and password come from the environment, `USER` and `PASSWORD`; they are sent only to the
+        archive's own host, and never logged.
 
     Raises
     ------
     Misconfigured
-        ``credentials``: half of them are set, they stand in the address, or they would travel unencrypted.
+        ``credentials``: only one of them is set, the address includes them, or they would be sent unencrypted.
     """
 
     def __init__(self, settings: FetchSettings) -> None:
@@ -130,7 +130,7 @@ class ArchiveClient:
         self._authorization = _authorization(settings.url)
 
     async def __aenter__(self) -> Self:
-        # Without Accept-Encoding the bytes that are sent are those of the file.
+        # Without Accept-Encoding the bytes sent are those of the file.
         self._session = aiohttp.ClientSession(
             headers={"Accept-Encoding": "identity", "User-Agent": "nightstride", **self._authorization},
             timeout=aiohttp.ClientTimeout(
@@ -146,15 +146,15 @@ class ArchiveClient:
         await self._session.close()
 
     async def text(self, path: str, query: Mapping[str, str]) -> str:
-        """Return the answer to a query, which is repeated if need be.
+        """Return the answer to a query; retry if necessary.
 
         Raises
         ------
         Misconfigured
-            ``refused``: without the right credentials; ``bad_answer``: the archive does not understand the query;
+            ``refused``: the credentials are missing or wrong; ``bad_answer``: the archive rejects the query;
             ``no_such_service``: the address is not that of an archive.
         Retryable
-            ``archive_error``: it cannot be reached, or is out of order.
+            ``archive_error``: the archive cannot be reached, or is out of order.
         """
         url = f"{self.settings.url}/{path}"
         for failed in range(self.settings.retries + 1):
@@ -177,7 +177,7 @@ class ArchiveClient:
         raise last.error
 
     async def probe(self, path: str) -> RemoteFile | None:
-        """Return a file as it is now, by a request for its first byte; None: there is no such file.
+        """Return the current version of a file, by requesting its first byte; None: there is no such file.
 
         Raises
         ------
@@ -206,9 +206,9 @@ class ArchiveClient:
         Raises
         ------
         TryAgain
-            Also while the bytes are read.
+            Also raised while the bytes are read.
         BadInput
-            ``refused``, ``bad_answer``, or ``gone``: there is no such file any more.
+            ``refused``, ``bad_answer``, or ``gone``: the file no longer exists.
         """
         ranged = {"Range": f"bytes={start}-", **({"If-Range": file.validator} if file.validator else {})}
         try:
@@ -227,7 +227,7 @@ class ArchiveClient:
             yield chunk
 
     async def pause(self, failed: int, again: TryAgain) -> None:
-        """Wait after a number of failures in a row: as long as the archive asks, else twice as long each time."""
+        """Wait after consecutive failures: as long as the archive asks, or twice as long each time."""
         wait = self.settings.backoff_s * 2 ** (failed - 1) if again.wait_s is None else again.wait_s
         await asyncio.sleep(min(wait, _LONGEST_WAIT))
 
@@ -246,7 +246,7 @@ class ArchiveClient:
 
 
 class _NotThere(Exception):
-    """Raised for a file that the archive does not have."""
+    """Raised if the archive does not have a file."""
 
 
 def _require_success(response: aiohttp.ClientResponse, url: str) -> None:
@@ -292,9 +292,9 @@ def _range_of(url: str, response: aiohttp.ClientResponse) -> tuple[int, int]:
 
 
 def _authorization(url: str) -> dict[str, str]:
-    """Return the header with the credentials, which aiohttp leaves out where another host is redirected to."""
+    """Return the header with the credentials, which aiohttp drops when redirected to another host."""
     parts = urlsplit(url)
-    if parts.username is not None:  # not shown: it may hold the password
+    if parts.username is not None:  # not shown: it may include the password
         raise Misconfigured(
             "credentials", "fetch.url", "holds a user or password.", f"set {USER} and {PASSWORD} instead."
         )

@@ -1,4 +1,4 @@
-"""Download of files: each is there whole or not at all, and resumed where it stopped."""
+"""Download of files: resumed where it stopped, and named only when complete."""
 
 import asyncio
 import hashlib
@@ -13,36 +13,36 @@ from flows.storage.writing import writing
 from schemas.errors import BadInput
 
 PART = ".part"
-"""Ending of what is not whole yet; the name begins with a dot, so that no run reads it."""
+"""Suffix of incomplete files; their names begin with a dot, so that no run reads them."""
 
-_PROGRESS = 2**20  # bytes that count as having come further
+_PROGRESS = 2**20  # bytes that count as progress
 _AGAIN = "run the command again."
 
 
 async def download(client: ArchiveClient, file: RemoteFile, target: Path, tell: Callable[[int], object]) -> None:
     """Fetch a FITS file.
 
-    What an earlier call left of the same version beside ``target`` is gone on with. The file gets its name when its
-    size, the digest that the archive states, and CHECKSUM and DATASUM of its HDUs are right; if they are not, it is
+    A partial file of the same version that an earlier call left beside ``target`` is continued. The file is renamed
+    once its size, the digest stated by the archive, and CHECKSUM and DATASUM of its HDUs are right; otherwise it is
     fetched again.
 
     Parameters
     ----------
     client, file
-        Where from.
+        Connection, and the file to fetch.
     target
         Path to write.
     tell
-        Called with the number of further bytes of the file; fewer, if some have to be given up.
+        Called with the number of bytes added, negative if some are discarded.
 
     Raises
     ------
     BadInput
-        ``refused``, ``gone``, ``bad_answer``; or what is wrong with the file whenever it is fetched.
+        ``refused``, ``gone``, ``bad_answer``; or a fault of the file that every download has.
     Retryable
-        ``archive_error``: no connection lasts; ``disk_full``.
+        ``archive_error``: connections keep failing; ``disk_full``.
     Misconfigured
-        The folder may not be written.
+        The folder is not writable.
     """
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ async def download(client: ArchiveClient, file: RemoteFile, target: Path, tell: 
 
 
 def _part(target: Path, file: RemoteFile) -> Path:
-    """Return the path of what there is of this version of a file; remove what there is of others."""
+    """Return the path for a partial file of this version; remove those of other versions."""
     part = target.with_name(f".{target.name}.{file.version}{PART}")
     for other in target.parent.glob(f".{target.name}.*{PART}"):
         if other != part:
@@ -72,7 +72,7 @@ def _part(target: Path, file: RemoteFile) -> Path:
 
 
 async def _go_on(client: ArchiveClient, file: RemoteFile, part: Path, tell: Callable[[int], object]) -> None:
-    """Fetch what is missing of a file, and check the whole."""
+    """Fetch the missing part of a file, and check the whole."""
     digest = None
     if _size(part) != file.size:
         start = _size(part) if _size(part) < file.size else 0
@@ -89,7 +89,7 @@ async def _go_on(client: ArchiveClient, file: RemoteFile, part: Path, tell: Call
 
 
 async def _append(answer: Answer, part: Path, size: int, tell: Callable[[int], object]) -> None:
-    """Write bytes as they come, from where they belong on; no more than a byte too many, by which it is found out."""
+    """Append bytes as they arrive, at their place; at most one more than expected, which reveals a wrong size."""
     before = _size(part)
     if answer.start > before:
         raise BadInput("bad_answer", str(part), f"the archive sends from byte {answer.start} on.", "check fetch.url.")
@@ -104,7 +104,7 @@ async def _append(answer: Answer, part: Path, size: int, tell: Callable[[int], o
 
 
 def _check(part: Path, file: RemoteFile, digest: tuple[str, str] | None) -> None:
-    """Raise BadInput if a file is not what the archive says it is, or not a whole FITS file."""
+    """Raise BadInput if a file differs from what the archive states, or is not a complete FITS file."""
     content = part.read_bytes()
     if len(content) < file.size:
         raise BadInput("cut", file.url, f"{len(content)} of {file.size} bytes came.", _AGAIN)
@@ -125,7 +125,7 @@ T = TypeVar("T")
 
 
 async def few_at_a_time(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
-    """Run ``work`` on each item, ``at_once`` at a time, in order; the first error stops all."""
+    """Run ``work`` on all items in order, ``at_once`` at a time; the first error stops all."""
     waiting = iter(items)
 
     async def worker() -> None:

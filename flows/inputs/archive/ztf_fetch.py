@@ -1,4 +1,4 @@
-"""Plan and download of exposures from ZTF's archive."""
+"""Planning and download of exposures from ZTF's archive."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Piece:
-    """File to be fetched, and its destination."""
+    """File to fetch, and its destination."""
 
     file: RemoteFile
     target: Path
@@ -34,9 +34,9 @@ class ToFetch:
     quadrant
         Its quadrant.
     pieces
-        Its own files; the difference image last, so that a run sees the exposure when it is whole.
+        Its own files; the difference image comes last, so that a run sees only complete exposures.
     template
-        The reference image, where it is wanted and there is one: shared by the exposures of a field.
+        Reference image, shared by the exposures of a field, if wanted and available.
     """
 
     quadrant: ZtfQuadrant
@@ -46,18 +46,18 @@ class ToFetch:
 
 @dataclass(frozen=True)
 class FetchPlan:
-    """Plan of what becomes of each exposure that the archive lists.
+    """Plan for the exposures that the archive lists.
 
     Attributes
     ----------
     todo
-        Exposures with something to fetch.
+        Exposures with files to fetch.
     whole
-        Number of exposures that lack nothing.
+        Number of exposures that are complete.
     absent
         Number of exposures without a difference image in the archive.
     failed
-        Exposures that the archive gives no answer for.
+        Exposures for which the archive gave no answer.
     """
 
     todo: tuple[ToFetch, ...]
@@ -67,18 +67,18 @@ class FetchPlan:
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        """Return all files to be fetched, each once."""
+        """Return all files to fetch, each once."""
         every = [piece for one in self.todo for piece in (*one.pieces, one.template) if piece is not None]
         return tuple({piece.target: piece for piece in every if not piece.target.exists()}.values())
 
     @property
     def bytes(self) -> int:
-        """Return the bytes of all files to be fetched."""
+        """Return the total size of all files to fetch, bytes."""
         return sum(piece.file.size for piece in self.pieces)
 
 
 async def listed(client: ArchiveClient, search: ZtfSearch) -> tuple[ZtfQuadrant, ...]:
-    """Ask the archive for the quadrants of all nights; errors as in `ArchiveClient.text` and `read_answer`."""
+    """Query the archive for the quadrants of all nights; errors as for `ArchiveClient.text` and `read_answer`."""
     found: list[ZtfQuadrant] = []
     for night in search.nights:
         text = await client.text(SEARCH, search.query(night))
@@ -93,18 +93,18 @@ async def plan_fetch(
     folder: Path,
     tell: Callable[[], object],
 ) -> FetchPlan:
-    """Find out what is missing.
+    """Find out which files are missing.
 
     Parameters
     ----------
     client
-        Of the archive.
+        Connection to the archive.
     quadrants
-        That are wanted.
+        Quadrants wanted.
     products
-        Beside ``difference``: any of science, mask, psf, template.
+        Products in addition to ``difference``: any of science, mask, psf, template.
     folder
-        Where they go, in folders like the archive's.
+        Destination, with folders like the archive's.
     tell
         Called after each exposure.
     """
@@ -133,7 +133,7 @@ async def plan_fetch(
 
 
 def require_room(plan: FetchPlan, folder: Path, max_gib: float | None) -> None:
-    """Refuse a plan that is larger than allowed, or than the disk.
+    """Refuse a plan that exceeds the allowed size or the free space.
 
     Raises
     ------
@@ -163,7 +163,7 @@ async def _missing(
     folder: Path,
     templates: dict[str, RemoteFile | None],
 ) -> ToFetch | None:
-    """Find what is missing of an exposure; None if the archive has no difference image of it."""
+    """Find the missing files of an exposure; return None if the archive has no difference image of it."""
     difference = folder / quadrant.path("difference")
     last = () if difference.exists() else await _pieces(client, quadrant, ("difference",), folder)
     if not last and not difference.exists():
@@ -176,7 +176,7 @@ async def _missing(
 async def _pieces(
     client: ArchiveClient, quadrant: ZtfQuadrant, products: Sequence[str], folder: Path
 ) -> tuple[Piece, ...]:
-    """Return the files of an exposure that are not there yet, and that the archive has."""
+    """Return the files of an exposure that are missing here and that the archive has."""
     paths = [path for path in map(quadrant.path, products) if not (folder / path).exists()]
     files = [(await client.probe(path), folder / path) for path in paths]
     return tuple(Piece(file, target) for file, target in files if file is not None)
@@ -196,7 +196,7 @@ async def _template(
 
 @dataclass
 class Fetched:
-    """Files fetched so far; grows during the fetch."""
+    """Files fetched so far; updated during the fetch."""
 
     whole: int = 0
     files: list[Piece] = field(default_factory=list)
@@ -206,21 +206,21 @@ class Fetched:
 async def fetch(client: ArchiveClient, plan: FetchPlan, folder: Path, tell: Callable[[int], object]) -> Fetched:
     """Fetch the files of a plan.
 
-    An exposure of which a file fails is not published: its difference image, without which it is not one, comes last.
+    If a file fails, the exposure stays incomplete: its difference image, which makes it one, comes last.
 
     Parameters
     ----------
     client, plan, folder
-        As in `plan_fetch`.
+        As for `plan_fetch`.
     tell
-        Called with the number of further bytes.
+        Called with the number of bytes added.
 
     Raises
     ------
     Retryable
         ``disk_full``.
     Misconfigured
-        The folder may not be written.
+        The folder is not writable.
     """
     done = Fetched()
     lost: dict[Path, BadInput | Retryable] = {}
@@ -261,7 +261,7 @@ async def _fetch(client: ArchiveClient, piece: Piece, done: Fetched, tell: Calla
 
 
 def _link(source: Path, target: Path) -> None:
-    """Return a shared file a second name, or a copy where the file system has no links."""
+    """Link a shared file under a second name, or copy it if the file system has no links."""
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = target.with_name(f".{target.name}.link")

@@ -1,7 +1,6 @@
-"""ZTF's products: their names in the archive, and queries of its table of exposures.
+"""ZTF's products: names and paths in the archive, and queries of its table of exposures.
 
-Names and places of ZTF's products in the archive.
-https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html; Masci et al. 2019, PASP 131, 018003.
+Sources: https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html; Masci et al. 2019, PASP 131, 018003.
 """
 
 import csv
@@ -16,7 +15,7 @@ from kernels.sky.times import night_begin
 from schemas.errors import Misconfigured
 
 COLUMNS = ("field", "ccdid", "qid", "filtercode", "imgtypecode", "filefracday")
-"""Of the archive's table of science exposures; all that the names of files are made of."""
+"""Columns of the archive's table of science exposures; file names are made of these."""
 
 _SUFFIXES = {
     "difference": "scimrefdiffimg.fits.fz",
@@ -36,20 +35,20 @@ _FORM = {
 
 @dataclass(frozen=True, order=True)
 class ZtfQuadrant:
-    """Quadrant of an exposure, which is an image of its own in the archive.
+    """Quadrant of an exposure, a separate image in the archive.
 
     Attributes
     ----------
     filefracday
-        YYYYMMDD and the fraction of the day, UTC, when the shutter opened: 14 digits.
+        Time when the shutter opened: YYYYMMDD and the fraction of the day, UTC, 14 digits.
     field
         Number of the field on the sky.
     filter_code
         zg, zr or zi.
     ccd, quadrant
-        1 to 16, 1 to 4.
+        Numbers of CCD, 1 to 16, and quadrant, 1 to 4.
     kind
-        Letter of the kind of image; o: on the sky.
+        Letter for the kind of image; o: on the sky.
     """
 
     filefracday: str
@@ -66,7 +65,7 @@ class ZtfQuadrant:
         Raises
         ------
         Misconfigured
-            ``bad_answer``: a column is missing or holds what cannot be part of a file name.
+            ``bad_answer``: a column is missing, or has a value that cannot be part of a file name.
         """
         values = {name: (row.get(name) or "").strip() for name in COLUMNS}
         for name, form in _FORM.items():
@@ -95,12 +94,12 @@ class ZtfQuadrant:
 
     @property
     def folder(self) -> str:
-        """Return the folder of its files, below the archive's products."""
+        """Return the folder of its files, relative to the archive's products."""
         day = self.filefracday
         return f"sci/{day[:4]}/{day[4:8]}/{day[8:]}"
 
     def path(self, product: str) -> str:
-        """Return the place of a product below the archive's products: difference, science, mask, psf, template."""
+        """Return a product's path relative to the archive's products: difference, science, mask, psf, template."""
         if product == "template":
             field, channel = f"{self.field:06d}", f"{self.filter_code}/ccd{self.ccd:02d}/q{self.quadrant}"
             return f"ref/{field[:3]}/field{field}/{channel}/{self.template_name}"
@@ -113,19 +112,19 @@ class ZtfQuadrant:
 
 
 SEARCH = "search/ztf/products/sci"
-"""Where the archive's image search of ZTF's science exposures is, below its address."""
+"""Path of the search for ZTF's science exposures, relative to the archive's address."""
 
 _JD_OF_MJD_0 = 2400000.5
 
 
 @dataclass(frozen=True)
 class ZtfSearch:
-    """Selection of quadrants; empty: all.
+    """Selection of quadrants; an empty field selects all.
 
     Attributes
     ----------
     first, last
-        Nights: dates of their evenings at Palomar, both included.
+        Nights, as dates of their evenings at Palomar; both are included.
     fields, ccds, quadrants
         Numbers.
     bands
@@ -151,11 +150,11 @@ class ZtfSearch:
 
     @property
     def nights(self) -> tuple[date, ...]:
-        """Return all nights, in order: each is one query, which keeps answers short."""
+        """Return all nights, in order: one query for each keeps answers short."""
         return tuple(self.first + timedelta(days) for days in range((self.last - self.first).days + 1))
 
     def query(self, night: date) -> dict[str, str]:
-        """Return parameters of the question for one night: a condition in SQL, the columns, and CSV as the answer."""
+        """Return the parameters of the query for one night: a condition in SQL, the columns, and CSV as the format."""
         begin = _JD_OF_MJD_0 + night_begin(night, PALOMAR_LONGITUDE)
         conditions = [
             f"obsjd>={begin:.5f}",
@@ -170,23 +169,23 @@ class ZtfSearch:
 
 
 def read_answer(text: str, where: str) -> tuple[ZtfQuadrant, ...]:
-    """Read the archive's table.
+    """Parse the archive's table.
 
     Parameters
     ----------
     text
         CSV with a line of column names.
     where
-        Address that was asked, for messages.
+        Address that was queried, for messages.
 
     Raises
     ------
     Misconfigured
-        ``bad_answer``: it is something else, e.g. a page that says what is wrong with the query.
+        ``bad_answer``: the text is something else, e.g. a page with an error message.
     """
     try:
         lines = list(csv.reader(io.StringIO(text), skipinitialspace=True))
-    except csv.Error:  # a line longer than a field may be: no table
+    except csv.Error:  # a line longer than the maximum field: not a table
         lines = []
     columns = [name.strip() for name in lines[0]] if lines else []
     if not set(COLUMNS) <= set(columns):
