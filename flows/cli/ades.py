@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _ReportByDefault(TyperGroup):
-    """Group in which what is not a name of a command is an argument of `report`."""
+    """Group in which anything but the name of a command is an argument of `report`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
@@ -65,11 +65,11 @@ def report(
     config: RunConfig = None,
     as_json: AsJson = False,
 ) -> None:
-    """Report the tracklets of a night, those of known objects under their designations, that were not submitted yet.
+    """Report the tracklets of a night that were not submitted yet; known objects are reported by their designations.
 
-    A dry run, unless told otherwise, prints the report. With --submit it is written under OUT/reports/ades, to be sent
-    to the Minor Planet Center, and its detections are never reported again. Exit code 0: done, also if nothing is new;
-    1: others submit at the same time; 2: bad usage, settings or catalogues.
+    By default a dry run, which prints the report. With --submit the report is written under OUT/reports/ades, to be sent
+    to the Minor Planet Center, and its detections are never reported again. Exit code 0: done, even if nothing is new; 1:
+    another submission is in progress; 2: bad usage, settings or catalogues.
     """
     from flows.publish.ades_report import draft_report, submit_report
     from flows.runtime.settings import load_settings
@@ -126,7 +126,7 @@ def validate(
     files: Annotated[list[Path], typer.Argument(help="Reports in ADES, PSV or XML.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check reports by the rules of ADES, those that its schema misses among them; each fault with its line.
+    """Check reports against the rules of ADES, including those not in its schema; each fault is shown with its line.
 
     Exit code 0: all are valid; 1: some are not; 2: a file cannot be read.
     """
@@ -151,9 +151,9 @@ def list_submitted(
     night: Nights = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what was submitted: night, number, time, format, tracklets and detections.
+    """List submitted reports: night, number, time, format, tracklets and detections.
 
-    Exit code 0: done; 2: there is no such folder, or a record is damaged.
+    Exit code 0: done; 2: the folder does not exist, or a record is damaged.
     """
     from flows.publish.submissions import Submissions
     from flows.storage.layout import require_output
@@ -162,7 +162,7 @@ def list_submitted(
     with refusals(as_json):
         require_output(out)
         for one in (one for one in Submissions(out).all() if one.night in (night or EVERY_NIGHT)):
-            names = [detection.trkSub for detection in one.detections]  # none: a known object's single detection
+            names = [detection.trkSub for detection in one.detections]  # none: a single detection of a known object
             count = len(set(names) - {""}) + names.count("")
             found.append(
                 {

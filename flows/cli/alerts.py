@@ -1,4 +1,4 @@
-"""Commands `nightstride alerts …`: alerts of what a run has published."""
+"""Commands `nightstride alerts …`: alerts made from the published results of a run."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ app = Commands(help="Send what was found as alerts, and look at alerts.", no_arg
 
 
 class Form(StrEnum):
-    """Form of alerts."""
+    """Schema of alerts."""
 
     RUBIN_11_1 = "11.1"
     RUBIN_11_0 = "11.0"
@@ -33,7 +33,7 @@ class Form(StrEnum):
 
 @app.callback()
 def _group() -> None:
-    """Send what was found as alerts, and look at alerts."""
+    """Send results as alerts, and examine alerts."""
 
 
 @app.command("publish")
@@ -56,12 +56,12 @@ def publish(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send an alert for each published detection that has a place on the sky, once.
+    """Send an alert for each published detection that has a position on the sky, once.
 
-    A folder gets an Avro object container <visit>.avro for each visit, and is made if its parent is there.
+    A folder receives one Avro object container <visit>.avro per visit; it is created if its parent exists.
 
-    Exit code 0: all have arrived; 1: some wait, or could not be made, each with its reason; 2: bad usage; 3: all have
-    arrived but for dead letters.
+    Exit code 0: all were delivered; 1: some are waiting, or could not be made, each with its reason; 2: bad usage; 3:
+    all were delivered except dead letters.
     """
     from time import perf_counter
 
@@ -87,7 +87,7 @@ def publish(
 
 
 def _require_place(target: str, option: str) -> None:
-    """Refuse a folder whose parent is not there; the folder itself is made."""
+    """Refuse a folder whose parent does not exist; the folder itself may be missing."""
     from flows.storage.folder import require_folder
 
     if "://" not in target and not Path(target).is_dir():
@@ -95,7 +95,7 @@ def _require_place(target: str, option: str) -> None:
 
 
 def _conclude(sent: "Sent", totals: "PublishTotals", seconds: float, as_json: bool) -> None:
-    """Tell what became of alerts, and exit."""
+    """Report the fate of the alerts, and exit."""
     for error in totals.failed:
         typer.echo(f"nightstride: {error}", err=True)
     if sent.trouble is not None:
@@ -132,9 +132,9 @@ def validate(
     files: Annotated[list[Path], typer.Argument(help="Avro object containers, or messages with Confluent's header.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check alerts against Rubin's schemas; a field that the schema does not have is an error.
+    """Check alerts against Rubin's schemas; a field that is not in the schema is an error.
 
-    Exit code 0: all are valid; 1: some are not, or a file ends early; 2: a file is not there.
+    Exit code 0: all are valid; 1: some are not, or a file is truncated; 2: a file does not exist.
     """
     from flows.publish.alert_file import validate_alerts
 
@@ -156,9 +156,9 @@ def show(
     skip: Annotated[int, typer.Option(min=0, help="Alerts that are passed over first.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Show alerts as text: fields that are not null, and what their cutouts are.
+    """Show alerts as text: their fields that are not null, and a description of their cutouts.
 
-    Exit code 0: shown; 2: the file is not there, is damaged before the end, or holds no alerts.
+    Exit code 0: shown; 2: the file does not exist, is damaged before the end, or holds no alerts.
     """
     from flows.publish.alert_file import read_alerts, shown
 
@@ -175,7 +175,7 @@ def show(
 
 
 def field_lines(values: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
-    """Yield a line for each field, those of a record below it, further in."""
+    """Yield one line per field; the fields of a record follow it, indented."""
     pad = "  " * depth
     for name, value in values.items():
         if isinstance(value, dict):
@@ -197,9 +197,9 @@ def replay(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send dead letters once more, byte by byte; those that arrive are forgotten.
+    """Send dead letters again, unchanged; those that are delivered are removed.
 
-    Exit code 0: all have arrived; 1: the broker is down; 2: bad usage; 3: some are dead still.
+    Exit code 0: all were delivered; 1: the broker is down; 2: bad usage; 3: some are still dead.
     """
     from flows.publish.delivery import replay as replay_letters
     from flows.runtime.settings import load_settings
@@ -223,10 +223,10 @@ def replay(
 
 @app.command("status")
 def status(out: Out, config: Config = None, as_json: AsJson = False) -> None:
-    """Count what the outbox holds for each sink: sent, waiting, dead; and what is dead or given up, with its reasons.
+    """Count the alerts in the outbox for each sink: sent, waiting, dead; list reasons for those dead or given up.
 
-    Exit code 0: nothing waits and nothing is dead; 1: something waits; 3: there are dead letters, or visits that are
-    given up, only; 2: bad usage.
+    Exit code 0: nothing is waiting or dead; 1: some are waiting; 3: there are only dead letters or visits that were
+    given up; 2: bad usage.
     """
     from flows.publish.delivery import outbox_to_read
     from flows.runtime.settings import load_settings
@@ -271,9 +271,9 @@ def tail(
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="An alert a line, and the counts as the last.")] = False,
 ) -> None:
-    """Show the alerts of a topic from its beginning: fields that are not null, and what their cutouts are.
+    """Show the alerts of a topic from its beginning: their fields that are not null, and what their cutouts are.
 
-    It reads in a group of nobody's, and commits nothing. Exit code 0: shown; 3: some could not be read; 2: bad usage.
+    It belongs to no consumer group and commits nothing. Exit code 0: shown; 3: some could not be read; 2: bad usage.
     """
     from flows.publish.alert_file import shown
     from flows.publish.registry import registry_of
@@ -309,7 +309,7 @@ def _text(values: dict[str, object]) -> str:
 
 
 def _messages(source: str, idle_exit: float) -> Iterator[tuple[str, bytes]]:
-    """Yield partition and offset, and value, of each message of a topic from its beginning."""
+    """Yield the partition and offset, and the value, of each message of a topic from its beginning."""
     from time import monotonic
     from uuid import uuid4
 

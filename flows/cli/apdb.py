@@ -27,8 +27,8 @@ def apdb(
 ) -> None:
     """Store published detections and their objects in Rubin's alert-production database (lsst.dax.apdb), once.
 
-    Exposures that are there stay as they are there. Needs the extra apdb, and an association (docs/use/apdb.md). Exit
-    code 0: all is there; 1: some exposures are not, each with its reason, or the database is down; 2: bad usage.
+    Exposures already stored are left unchanged. Needs the extra apdb, and an association (docs/use/apdb.md). Exit code 0:
+    all are stored; 1: some exposures are not, each with its reason, or the database is down; 2: bad usage.
     """
     from flows.publish.apdb import ApdbTotals, store_published
     from flows.runtime.settings import load_settings
@@ -45,7 +45,7 @@ def apdb(
 
 
 def _conclude(totals: "ApdbTotals", as_json: bool) -> None:
-    """Tell what became of exposures, and exit."""
+    """Report the fate of the exposures, and exit."""
     for error in totals.failed:
         typer.echo(f"nightstride: {error}", err=True)
     words = [

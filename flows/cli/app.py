@@ -28,14 +28,14 @@ from flows.cli.vet import vet
 from flows.cli.watch import watch
 
 _code: int | None = None
-"""Exit code of the command, once it is known that nothing but the end of the process follows."""
+"""Exit code of the command, once nothing remains but to end the process."""
 
 
 def main() -> None:
     """Run the command of this process, and end it.
 
-    What is alive then goes with the process: Python would look for what is not, and clear thousands of modules, for a
-    quarter of a second.
+    Living objects are simply dropped with the process: Python would spend a quarter of a second looking for garbage and
+    clearing thousands of modules.
     """
     global _code
     try:
@@ -43,7 +43,7 @@ def main() -> None:
     except SystemExit as end:
         _code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
-    except KeyboardInterrupt:  # before the command itself listens
+    except KeyboardInterrupt:  # before the command handles it itself
         _code = 130
         raise SystemExit(_code) from None
     except OSError as error:
@@ -57,7 +57,7 @@ def main() -> None:
         raise SystemExit(_code) from None
 
 
-@atexit.register  # the first to be registered, the last to be called
+@atexit.register  # registered first, so called last
 def _end() -> None:
     gc.freeze()
     if _code is not None:
@@ -66,15 +66,15 @@ def _end() -> None:
 
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
-"""Errors of a stream that takes nothing."""
+"""Errors of a stream that cannot be written to."""
 
 
 def _flushed(stream: TextIO | None) -> bool:
-    """Write what is held back, and return whether nothing is lost; a stream that was closed at the start is None."""
+    """Flush a stream, and return whether nothing was lost; a stream closed at the start is None."""
     try:
         if stream is not None and not stream.closed:
             stream.flush()
-    except OSError:  # a reader that has gone, a full disk
+    except OSError:  # the reader has gone, the disk is full
         return False
     return True
 
@@ -106,7 +106,7 @@ PANELS: dict[str, tuple[Callable[..., Any] | tuple[str, typer.Typer], ...]] = {
     "Models": (models, classify, ("evaluate", evaluate.app), ("train", train.app)),
     "Operate": (doctor, deploy, ("services", services.app), backup, restore, prune, ("bench", bench.app)),
 }
-"""What `nightstride --help` lists under each heading."""
+"""Commands under each heading of `nightstride --help`."""
 
 for _panel, _members in PANELS.items():
     for _member in _members:

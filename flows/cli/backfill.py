@@ -69,10 +69,10 @@ def backfill(
     log_format: LogFormat = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search the nights of an archive that are not searched yet, or were with other settings; behind the nightly run.
+    """Search the nights of an archive that were not searched, or with other settings; the nightly run has priority.
 
-    It may be stopped at any moment: the same command goes on where it was. Exit code 0: every exposure is published; 3:
-    all but those in quarantine; 1: some failed, or nothing could be done now but may be later; 2: bad usage or
+    It may be stopped at any time, and the same command continues. Exit code 0: every exposure is published; 3: all
+    except those in quarantine; 1: some failed, or a temporary problem prevents the work; 2: bad usage or
     configuration.
     """
     from flows.nights.observation import observation
@@ -92,7 +92,7 @@ def backfill(
             if dry_run:
                 _forecast(nights, out, settings, shown if as_json else console(), as_json)
                 return
-            _give_way(nice)  # what is made of whole nights takes its time, too, where all exposures are searched
+            _give_way(nice)  # summaries of nights take time, too, if all exposures were searched
             outlet = None
             if settings.alerts.to is not None:
                 from flows.publish.publish import VisitAlerts
@@ -106,7 +106,7 @@ def backfill(
 
 
 def _range(night: NightRange | None, first: str | None, last: str | None) -> NightRange:
-    """Return the nights of ``--night``, or of ``--from`` and ``--to``."""
+    """Return the nights from ``--night``, or from ``--from`` and ``--to``."""
     from schemas.errors import Misconfigured
 
     if first is None and last is None:
@@ -141,7 +141,7 @@ def _forecast(nights: "Archive", out: Path, settings: "Settings", console: "Cons
 
 
 def _give_way(nice: int) -> None:
-    """Lower the priority of this process, and so of the workers and servers that it starts."""
+    """Lower the priority of this process, and thus of workers and servers that it starts."""
     import os
 
     os.nice(max(0, nice - os.nice(0)))

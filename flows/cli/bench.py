@@ -18,7 +18,7 @@ app = Commands(help="Measure how fast this machine searches.", no_args_is_help=T
 
 @app.callback()
 def _group() -> None:
-    """Measure how fast this machine searches."""
+    """Measure the speed of the search on this machine."""
 
 
 @app.command("search")
@@ -33,9 +33,9 @@ def search(
     ] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Time the fused search beside the plain way, torch's unfold and the arithmetic limit, in turns in one process.
+    """Time the fused search, the plain one, torch's unfold and the arithmetic limit, in turns in one process.
 
-    The image is a simulated ZTF exposure. It is also checked that all ways find the same.
+    The image is a simulated ZTF exposure. All are checked to give the same result.
     """
     from flows.runtime.settings import load_settings
     from flows.training.bench.exposure import bench_exposure, use_threads
@@ -44,7 +44,7 @@ def search(
 
     used = use_threads(threads or len(os.sched_getaffinity(0)))
     with refusals(as_json):
-        load_settings(None, {})  # what is wrong in the environment is said as everywhere
+        load_settings(None, {})  # faults in the environment are reported as by other commands
         tell(f"{repeats} rounds of every way to search, one to compile; the plain way takes longest.")
         where = choose_device(device)
         figures = compare_search(bench_exposure(size), repeats, used, tell, where)

@@ -1,4 +1,4 @@
-"""Command `nightstride classify`: verdicts on pictures, labelled or not."""
+"""Command `nightstride classify`: classify pictures, labelled or not."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def classify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what pictures show, or how odd they are; labels may be missing."""
+    """Classify pictures, or measure how odd they are; labels are optional."""
     from flows.results.classify import classify_pictures
 
     with refusals(as_json):

@@ -1,4 +1,4 @@
-"""Common behaviour of all commands: ``-q`` and ``-v``, the place of OUT, and messages about bad usage."""
+"""Common behaviour of all commands: ``-q`` and ``-v``, the position of OUT, and messages about bad usage."""
 
 import inspect
 import json
@@ -22,38 +22,38 @@ from typer.core import TyperCommand, TyperGroup
 if TYPE_CHECKING:
     from rich.console import Console
 
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # which Typer does not export
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # not exported by Typer
 
 
 class _Voice:
-    """How much the command of this process says."""
+    """How much the command of this process prints."""
 
     quiet = verbose = False
 
 
 def is_quiet() -> bool:
-    """Return whether nothing is to be said but errors and what was asked for as data."""
+    """Return whether to print only errors and requested data."""
     return _Voice.quiet
 
 
 def is_verbose() -> bool:
-    """Return whether diagnostics are to be said, too."""
+    """Return whether to print diagnostics as well."""
     return _Voice.verbose
 
 
 def say(text: str, err: bool = False) -> None:
-    """Print words for people; nothing with ``-q``."""
+    """Print a message; nothing with ``-q``."""
     if not _Voice.quiet:
         typer.echo(text, err=err)
 
 
 def tell(text: str) -> None:
-    """Print words for people to stderr; nothing with ``-q``."""
+    """Print a message to stderr; nothing with ``-q``."""
     say(text, err=True)
 
 
 def console(stderr: bool = False) -> "Console":
-    """Return a console for tables and progress; it prints nothing with ``-q``."""
+    """Return a console for tables and progress bars; it prints nothing with ``-q``."""
     from rich.console import Console
 
     return Console(stderr=stderr, quiet=_Voice.quiet)
@@ -71,7 +71,7 @@ _SAME = Annotated[str | None, typer.Option("--out", "-o", metavar="OUT", help="T
 
 
 class Commands(typer.Typer):
-    """Typer in which each command takes what all have in common."""
+    """Typer app whose commands all take the common options."""
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(cls=keywords.pop("cls", CommandGroup), **keywords)
@@ -79,7 +79,7 @@ class Commands(typer.Typer):
     def command(  # type: ignore[override]
         self, name: str | None = None, **keywords: Any
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Register a function as a command; keywords as of `typer.Typer.command`."""
+        """Register a function as a command; keywords as for `typer.Typer.command`."""
         register = super().command(name, cls=Command, **keywords)
 
         def registered(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,7 +90,7 @@ class Commands(typer.Typer):
 
 
 def _with_shared(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command that takes the options that all have; OUT, where it is an argument, as an option besides."""
+    """Add the common options to a command, and an option for OUT if that is an argument."""
     signature = inspect.signature(function)
     added = dict(_SHARED)
     own = [_given(one) for one in signature.parameters.values()]
@@ -122,18 +122,18 @@ def _with_shared(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _given(parameter: inspect.Parameter | None) -> Any:
-    """Return what Typer is told of a parameter."""
+    """Return the annotation of a parameter that Typer reads."""
     return next(iter(getattr(parameter and parameter.annotation, "__metadata__", ())), None)
 
 
 class Command(TyperCommand):
-    """Command in which ``-o OUT`` is OUT wherever that is an argument, and ``~/`` is home, as in inputs.
+    """Command that accepts OUT, if an argument, as ``-o OUT`` as well, and ``~/`` as the home folder, as in inputs.
 
-    Old spellings keep their meaning.
+    Former spellings are still understood.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments, once they are as the command has them now."""
+        """Parse the arguments after converting them to the current form."""
         args = list(map(_at_home, args))
         names = {name for one in self.params for name in one.opts}
         if "--combine-after" in names:
@@ -147,16 +147,16 @@ class Command(TyperCommand):
 
 
 def _at_home(word: str) -> str:
-    """Return a word with ``~/`` as the home folder, which systemd leaves as it is, and bash behind ``--out=``."""
+    """Expand ``~/``, which systemd leaves as it is, and bash after ``--out=``."""
     found = re.match(r"((?:--[\w-]+=|-o)?)(~/.*)", word, re.DOTALL)
     try:
         return word if found is None else f"{found[1]}{Path(found[2]).expanduser()}"
-    except RuntimeError:  # an account without a home, as in containers
+    except RuntimeError:  # an account without a home folder, as in containers
         return word
 
 
 def _numbered_quiet(args: list[str]) -> list[str]:
-    """Return ``--quiet SECONDS``, once an option of `watch`, as what it is called now."""
+    """Rename ``--quiet SECONDS``, a former option of `watch`, to its current name."""
     number = re.compile(r"\d*\.?\d+(e\d+)?|inf")
     found = []
     for place, word in enumerate(args):
@@ -168,13 +168,13 @@ def _numbered_quiet(args: list[str]) -> list[str]:
 
 
 def _has_empty_out(args: list[str]) -> bool:
-    """Return whether ``--out`` or ``-o`` is followed by nothing, as where a variable of a shell is not set."""
+    """Return whether ``--out`` or ``-o`` has an empty value, as from an unset shell variable."""
     words = args[: args.index("--")] if "--" in args else args
     return "--out=" in words or any(one in ("-o", "--out") and not two for one, two in pairwise(words))
 
 
 def _out_in_place(args: list[str], *, first: bool) -> list[str]:
-    """Put the value of ``-o`` or ``--out`` where the command has OUT: before or after the other arguments."""
+    """Move the value of ``-o`` or ``--out`` to the position of the argument OUT: before or after the others."""
     for place, word in enumerate(args):
         if word == "--":
             break
@@ -193,7 +193,7 @@ def _out_in_place(args: list[str], *, first: bool) -> list[str]:
 
 
 class CommandGroup(TyperGroup):
-    """Group of commands that says in our words what is wrong with how it was called."""
+    """Group of commands that reports bad usage in our words."""
 
     def main(
         self,
@@ -220,10 +220,10 @@ class CommandGroup(TyperGroup):
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """End the process by its own hand at SIGTERM within the block, as at Ctrl-C, so that nothing is left behind.
+    """End the process in an orderly way at SIGTERM within the block, as at Ctrl-C, so that nothing is left behind.
 
-    What ends with it says nothing; the second signal kills it. Commands that have something to finish have handlers of
-    their own meanwhile.
+    Errors during the ending are not printed; a second signal kills the process. Commands with something to finish
+    install handlers of their own.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -237,7 +237,7 @@ def _ended_by_signals() -> Iterator[None]:
         yield
     except Exception:
         for number in before:
-            if signal.getsignal(number) == signal.SIG_DFL:  # compiled code has made another error of it
+            if signal.getsignal(number) == signal.SIG_DFL:  # compiled code has replaced it by another error
                 sys.exit(128 + number)
         raise
     finally:
@@ -245,13 +245,13 @@ def _ended_by_signals() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         lost = signal.getsignal(signal.SIGALRM)
-        if isinstance(lost, partial):  # an end that waits to be raised again: here, at the latest
+        if isinstance(lost, partial):  # an exit that waits to be raised again: do it now at the latest
             lost()
 
 
 _ENDED_WITHIN_S = 90
-"""From the signal to the end of the process, s, at most: an exception that is raised anywhere may leave a lock held,
-that of logging for one, for which the threads that are joined at the end wait for ever."""
+"""Maximum time from the signal to the end of the process, s: an exception raised at an arbitrary point may leave a lock
+held, such as that of logging, for which the threads joined at the end would wait forever."""
 
 
 def _ended(number: int, _: Any) -> None:
@@ -264,11 +264,11 @@ def _ended(number: int, _: Any) -> None:
 
 
 _AGAIN_S = 0.05
-"""From an end that was lost to the next attempt, s."""
+"""Time between a lost exit and the next attempt, s."""
 
 
 def _lost(found: Any) -> None:
-    """Raise the end of the process again that was raised where Python drops it: as an object was removed."""
+    """Raise the exit of the process again if Python has dropped it, being raised in the removal of an object."""
     error, main = found.exc_value, threading.current_thread() is threading.main_thread()
     if not (main and isinstance(error, SystemExit | KeyboardInterrupt)):
         sys.__unraisablehook__(found)
@@ -284,7 +284,7 @@ def _raise(error: BaseException, *_: Any) -> None:
 
 
 def _refuse(error: Any, as_json: bool) -> int:
-    """Say what is wrong with the words of a command; return the exit code. A group alone helps: no error."""
+    """Report bad usage and return the exit code. For a group without a command, help is no error."""
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message())
         return 0
@@ -329,11 +329,11 @@ _WORDS = (
     (r"^Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", r"Unexpected arguments: \1."),
     (r"^No such option: (\S+)( \(Possible options: .*\))?$", r"No such option: \1."),
 )
-"""Words of Typer and Pydantic -> ours."""
+"""Phrases of Typer and Pydantic -> ours."""
 
 
 def _plain(message: str) -> str:
-    """Return a message on the usage of a command in our words."""
+    """Return a message about the usage of a command in our words."""
     for pattern, words in _WORDS:
         message = re.sub(pattern, words, message)
     message = re.sub(r"^(Missing \w+ |)((?:'[^']*'(?: / )?)+)", lambda found: found[0].replace("'", ""), message)

@@ -1,4 +1,4 @@
-"""Completion of arguments on the command line: cheap, and silent where there is nothing to complete from."""
+"""Completion of arguments: fast, and silent if there is nothing to offer."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -6,26 +6,26 @@ from pathlib import Path
 from typing import Any
 
 MOST = 50
-"""Most ids that are offered."""
+"""Maximum number of ids offered."""
 
 PRESETS = ("llnl", "ztf", "rubin", "decam", "star-galaxy", "cluster")
-"""Of `simulate`."""
+"""Presets of `simulate`."""
 
 PICTURE_KINDS = ("morphology", "scene", "cluster", "anomaly")
-"""Of `classify`."""
+"""Kinds of pictures of `classify`."""
 
 DETECTORS = ("streak_net", "basic_cnn", "region_proposal", "matched_filter")
-"""That are shipped."""
+"""Detectors that are shipped."""
 
 LOG_FORMATS = ("text", "json")
-"""Of `--log-format`."""
+"""Values of `--log-format`."""
 
 ARRAYS = ("cutouts", "galaxy_picture")
-"""Published datasets that are no tables."""
+"""Published datasets that are not tables."""
 
 
 def _one_of(names: tuple[str, ...]) -> Callable[[str], list[str]]:
-    """Return a function that returns those of some names that begin like what is typed."""
+    """Return a function that returns those of the names that start with the given text."""
 
     def begun(incomplete: str) -> list[str]:
         return [one for one in names if one.startswith(incomplete)]
@@ -38,14 +38,14 @@ detectors, log_formats = _one_of(DETECTORS), _one_of(LOG_FORMATS)
 
 
 def _out(ctx: Any) -> Path | None:
-    """Return the output folder that stands on the line, if it is a folder on this machine."""
-    # While the value of an option is typed, arguments before it are not yet given their names.
+    """Return the output folder given on the command line, if it is a local folder."""
+    # While the value of an option is completed, earlier arguments have no names yet.
     given = ctx.params.get("out") or next(iter(ctx.args), None)
     return Path(given) if given and "://" not in str(given) and Path(given).is_dir() else None
 
 
 def _published(ctx: Any, name: str) -> Iterator[Path]:
-    """Yield a folder for each dataset and night that OUT holds; the name of the dataset may be a pattern."""
+    """Yield the folder of each dataset and night in OUT; the name of the dataset may be a pattern."""
     from flows.storage.layout import dataset_folder
 
     if (out := _out(ctx)) is not None:
@@ -54,26 +54,26 @@ def _published(ctx: Any, name: str) -> Iterator[Path]:
 
 
 def nights(ctx: Any, incomplete: str) -> list[str]:
-    """Return the nights of OUT that begin like this, the latest first."""
+    """Return the nights in OUT that start like this, the latest first."""
     found = {path.name.partition("=")[2] for path in _published(ctx, "*")}
     return sorted((one for one in found if one.startswith(incomplete)), reverse=True)
 
 
 def night_ranges(ctx: Any, incomplete: str) -> list[str]:
-    """Return nights of OUT, or ranges of them, that begin like this, the latest first."""
+    """Return nights in OUT, or ranges of them, that start like this, the latest first."""
     first, dots, last = incomplete.rpartition("..")
     return [f"{first}{dots}{one}" for one in nights(ctx, last)]
 
 
 def datasets(ctx: Any, incomplete: str) -> list[str]:
-    """Return the names of the tables that are published in OUT and begin like this."""
+    """Return the names of tables published in OUT that start like this."""
     found = {path.parent.name for path in _published(ctx, "*")}
     no_tables = {f"{one}_margin" for one in found} | set(ARRAYS)
     return sorted(one for one in found - no_tables if one.startswith(incomplete))
 
 
 def ids(ctx: Any, incomplete: str) -> list[str]:
-    """Return ids of detections in OUT that begin like this, some at most."""
+    """Return ids of detections in OUT that start like this, up to a limit."""
     if (out := _out(ctx)) is None or not nights(ctx, "") or not (incomplete.isdecimal() or not incomplete):
         return []
     import pyarrow.compute as pc

@@ -1,4 +1,4 @@
-"""Command `nightstride doctor`: fitness of this machine to run. One check per function, each with its remedy."""
+"""Command `nightstride doctor`: whether this machine is fit to run. One function per check, each with a remedy."""
 
 import importlib.metadata
 import importlib.util
@@ -29,7 +29,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Finding:
-    """Line of the report; ``remedy`` is empty when the verdict is pass."""
+    """Line of the report; ``remedy`` is empty if the verdict is pass."""
 
     name: str
     verdict: Verdict
@@ -43,9 +43,9 @@ def examine(folder: Path, config: Path | None = None) -> tuple[Finding, ...]:
     Parameters
     ----------
     folder
-        Where output would go.
+        Folder that would receive output.
     config
-        Settings file that names the certificates; None: as any command finds it.
+        Settings file that names the certificates; None: the default one.
     """
     return (
         check_python(),
@@ -74,7 +74,7 @@ def _certificates(config: Path | None) -> Iterator[Finding]:
 
 
 def check_python() -> Finding:
-    """Check for Python 3.11 to 3.13."""
+    """Check that Python is 3.11 to 3.13."""
     found = ".".join(map(str, sys.version_info[:3]))
     if (3, 11) <= sys.version_info[:2] < (3, 14):
         return Finding("python", "pass", found)
@@ -82,7 +82,7 @@ def check_python() -> Finding:
 
 
 def check_versions() -> Iterator[Finding]:
-    """Check for required packages, and for pins without which Prefect fails silently."""
+    """Check required packages, and pins without which Prefect fails silently."""
     for name in ("nightstride", "numpy", "numba", "torch", "astropy", "photutils", "zarr", "dask", "prefect"):
         try:
             yield Finding(name, "pass", importlib.metadata.version(name))
@@ -105,7 +105,7 @@ def _below(name: str, limit: str, why: str) -> Finding:
 
 
 def check_imports(root: Path) -> Iterator[Finding]:
-    """Check that our top-level packages are ours: PyPI has another one called ``kernels``."""
+    """Check that our top-level packages are ours: PyPI has another one named ``kernels``."""
     for name in ("schemas", "kernels", "stages", "flows"):
         spec = importlib.util.find_spec(name)
         origin = Path(spec.origin) if spec and spec.origin else None
@@ -117,14 +117,14 @@ def check_imports(root: Path) -> Iterator[Finding]:
 
 
 def check_cores(cores: int) -> Finding:
-    """Check for two cores: one worker process each."""
+    """Check that there are two cores: each runs one worker process."""
     if cores >= 2:
         return Finding("cores", "pass", str(cores))
     return Finding("cores", "warn", str(cores), "expect about 15 s for a quadrant; use a machine with more cores.")
 
 
 def check_memory(available_gib: float, cores: int) -> Finding:
-    """Check for 1.5 GiB per worker, and 1.5 GiB for the rest."""
+    """Check that there are 1.5 GiB of memory per worker, and 1.5 GiB for the rest."""
     needed = 1.5 * (cores + 1)
     found = f"{available_gib:.1f} GiB available, {needed:.1f} GiB needed for {cores} workers"
     if available_gib >= needed:
@@ -136,7 +136,7 @@ def check_memory(available_gib: float, cores: int) -> Finding:
 
 
 def check_gpu() -> Finding:
-    """Report the GPU; none is needed."""
+    """Report the GPU; none is required."""
     try:
         import torch
     except ImportError:
@@ -147,7 +147,7 @@ def check_gpu() -> Finding:
 
 
 def check_threads(environment: dict[str, str], cores: int) -> Iterator[Finding]:
-    """Check thread variables that a user may have set; workers run with one thread each regardless of them."""
+    """Check thread variables set by the user; workers have one thread each regardless of them."""
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         value = environment.get(name)
         if value is None:
@@ -164,7 +164,7 @@ def _nearest(folder: Path) -> Path:
 
 
 def check_writable(name: str, folder: Path) -> Finding:
-    """Make a file in the folder, or in the nearest parent that exists."""
+    """Create a file in the folder, or in its nearest parent that exists."""
     place = _nearest(folder)
     try:
         with tempfile.TemporaryFile(dir=place):
@@ -174,7 +174,7 @@ def check_writable(name: str, folder: Path) -> Finding:
 
 
 def check_disk(folder: Path) -> Finding:
-    """Check for space for the tiles of a small night: 50 MB an exposure."""
+    """Check for the disk space that the tiles of a small night take: 50 MB per exposure."""
     place = _nearest(folder)
     free = shutil.disk_usage(place).free / GIB
     if free >= 5:
@@ -183,7 +183,7 @@ def check_disk(folder: Path) -> Finding:
 
 
 def check_files(folder: Path) -> Finding:
-    """Check that the file system has names left for a small night: a dozen files an exposure."""
+    """Check that the file system can hold the files of a small night: a dozen per exposure."""
     place = _nearest(folder)
     found = os.statvfs(place)
     if not found.f_files:
@@ -194,7 +194,7 @@ def check_files(folder: Path) -> Finding:
 
 
 def check_certificates(settings: "Settings", now: datetime) -> Iterator[Finding]:
-    """Check how long the certificates are valid that the settings name."""
+    """Check how long the certificates named in the settings remain valid."""
     from flows.runtime.certificates import SOON, days_left
 
     cluster, observe = settings.cluster, settings.observe

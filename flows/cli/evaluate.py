@@ -1,4 +1,4 @@
-"""Commands `nightstride evaluate`: results against the truth."""
+"""Commands `nightstride evaluate`: comparison of results with the truth."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def detect(
     config: Annotated[Path | None, typer.Option(help="Settings, for --stamps.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate the search: completeness and false detections against the truth, beside the oracle matched filter."""
+    """Evaluate the search: completeness and false detections compared to the truth and to the oracle matched filter."""
     with refusals(as_json):
         if inject_stamps and not stamps:
             raise Misconfigured("no_stamps", "--inject-stamps", "there are no stamps.", "give --stamps PATH, too.")
@@ -66,7 +66,7 @@ def spectral_class(
     photometry: Annotated[str, typer.Option(help="Model without: shipped name or folder.")] = "photometry",
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate star, galaxy or quasar on a labelled table, beside the simplest rivals."""
+    """Evaluate the classification as star, galaxy or quasar on a labelled table, and compare with simple methods."""
     from flows.results.evaluation.spectral import evaluate_spectral, spectral_table
 
     with refusals(as_json):
@@ -99,7 +99,7 @@ def star_galaxy(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a model for stars and galaxies on labelled cutouts, beside locus cut and boosted trees on moments."""
+    """Evaluate a model for stars and galaxies on labelled cutouts; compare with a locus cut and trees on moments."""
     from flows.results.evaluation.star_galaxy import evaluate_star_galaxy
 
     with refusals(as_json):
@@ -119,7 +119,7 @@ _UNSEEN = Annotated[bool, typer.Option("--unseen", help="Leave out pictures that
 
 
 def _of_pictures(task: str) -> Callable[..., None]:
-    """Return the command that evaluates the model for one kind of pictures."""
+    """Make the command that evaluates the model for one kind of pictures."""
 
     def command(
         data: _DATA,
@@ -153,7 +153,7 @@ def membership(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate whether galaxies belong to the cluster in whose direction they are, beside the two simplest rules."""
+    """Evaluate the membership of galaxies in the cluster towards which they lie; compare with two simple rules."""
     from flows.results.evaluation.membership import evaluate_membership
 
     with refusals(as_json):
@@ -173,7 +173,7 @@ def anomaly(
     pictures: _PICTURES = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate how well anomalous pictures of galaxies are told from normal ones."""
+    """Evaluate how well anomalous pictures of galaxies are distinguished from normal ones."""
     from flows.results.evaluation.anomaly import evaluate_anomaly
 
     with refusals(as_json):

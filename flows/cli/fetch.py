@@ -48,7 +48,7 @@ def ztf(
 ) -> None:
     """Fetch ZTF's difference images with their masks, PSFs and science images, ready for `nightstride run`.
 
-    Exit code 0: all that the archive has is there; 1: some files could not be fetched; 2: bad usage or configuration.
+    Exit code 0: all files in the archive are here; 1: some could not be fetched; 2: bad usage or configuration.
     """
     import asyncio
 

@@ -1,4 +1,4 @@
-"""Command `nightstride inspect`: quantities of a file, assumptions, and settings for the rest."""
+"""Command `nightstride inspect`: information in a file, assumptions, and settings for the rest."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _WIDTH = 120
-"""Characters of a line at least: a note that is cut off is a note that nobody reads."""
+"""Minimum width of tables, characters, so that notes are not cut off."""
 
 
 def inspect(
@@ -31,10 +31,10 @@ def inspect(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show all that the search needs to know of a file, which keyword tells it, and what is ASSUMED.
+    """Show all that the search needs to know about a file, where it comes from, and what is ASSUMED.
 
-    Files are read as a run reads them, and nothing is searched. Exit code 0: each can be searched; 3: some cannot, with
-    the reason and the remedy; 1: some cannot be read now; 2: bad usage or configuration.
+    Files are read as in a run, but not searched. Exit code 0: all can be searched; 3: some cannot, with reason and
+    remedy; 1: some cannot be read now; 2: bad usage or configuration.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""Commands that look at an output folder."""
+"""Commands that examine an output folder."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from schemas.quality import Gate
 
 MOST = 20
-"""Largest number of former objects that are shown."""
+"""Maximum number of former objects shown."""
 
 
 def status(
@@ -35,8 +35,8 @@ def status(
     """Count the done, outdated, quarantined and failed exposures of each night, with their lag and models.
 
     Exit code 0: nothing is outdated, quarantined or failed; 1: something is, the objects of a night were made from
-    other exposures than it has now, or the last run did not end; 2: there is no such folder or night, or one cannot be
-    read.
+    exposures other than its present ones, or the last run did not finish; 2: the folder or night does not exist, or
+    cannot be read.
     """
     from flows.results.status import read_status, show_status
 
@@ -65,12 +65,12 @@ def explain(
     config: RunConfig = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show which pixels, models, settings and code a detection comes from, its tracklet, and its object over nights.
+    """Show the pixels, models, settings and code behind a detection, its tracklet, and its object over the nights.
 
-    Of an object on the science images, show what it was in each night.
+    For an object on the science images, show its measurements in each night.
 
-    Exit code 0: the file still has the bytes that were searched; 1: it has others, or cannot be reached; 2: there is no
-    such detection or object.
+    Exit code 0: the file still has the bytes that were searched; 1: it has changed, or cannot be reached; 2: there is
+    no such detection or object.
     """
     from flows.results.explain import explain_detection as follow
     from flows.results.explain_static import explain_static
@@ -144,7 +144,7 @@ def _write_picture(out: Path, found: "Explanation", path: Path) -> None:
 
 
 def _show_blocks(out: Path, found: "Explanation", shown: "Console") -> None:
-    """Draw the cutouts with half blocks, two pixels above each other in a character."""
+    """Draw the cutouts with half blocks, two pixels one above the other in each character."""
     from rich.text import Text
 
     from flows.results.explain_picture import detection_levels
@@ -165,11 +165,10 @@ def quality(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge published nights by the limits of the settings and by the nights before them, and keep the verdicts.
+    """Judge published nights by the limits in the settings and by earlier nights, and record the verdicts.
 
-    A run does that for its own nights; this is for nights of before, and for limits that have changed. Exit code 0: no
-    night fails; 1: one does; 2: there is no such folder or night; 4: another
-    run holds it.
+    A run does so for its own nights; this is for earlier nights, and for changed limits. Exit code 0: no night fails;
+    1: one does; 2: the folder or night does not exist; 4: another run holds it.
     """
     from flows.results.page.night import chosen_nights
     from flows.results.quality.assess import assess
@@ -220,10 +219,10 @@ def verify(
     config: RunConfig = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every published file and the association against the ledger, a data release against its manifest.
+    """Check every published file and the association against the ledger, or a data release against its manifest.
 
-    Nothing is changed. Exit code 0: all is well; 1: there are problems, each with its remedy; 2: there is no such
-    output folder.
+    Nothing is changed. Exit code 0: no problems; 1: there are problems, each with its remedy; 2: the output folder does
+    not exist.
     """
     from flows.pipeline.graph import declared_tables
     from flows.results.release import with_manifest
@@ -253,7 +252,7 @@ def verify(
 
 
 def _noted(result: "Verification") -> Iterator[str]:
-    """Yield what a verification has found that is no problem, and what may be done about it."""
+    """Yield what a verification found that is not a problem, and what may be done about it."""
     yield from (f"note: {one}." for one in result.notes)
     yield from (f"former object: {one}." for one in result.former[:MOST])
     if len(result.former) > MOST:
@@ -270,10 +269,10 @@ def models(
     out: Out,
     as_json: AsJson = False,
 ) -> None:
-    """List the models that searched what OUT has: nights, exposures by what came of them, detections, and the replaced.
+    """List the models that made the results in OUT: nights, exposures by state, detections, and what they replaced.
 
-    What a model made is made again, with the model of the settings, by `nightstride backfill --out OUT --searched-with
-    MODEL`. Exit code 2: there is no such folder, or it cannot be read.
+    To make the results of a model again with the model in the settings, use `nightstride backfill --out OUT
+    --searched-with MODEL`. Exit code 2: the folder does not exist or cannot be read.
     """
     from flows.results.model_use import model_uses
 
@@ -306,9 +305,9 @@ def report(
     ] = None,
     config: RunConfig = None,
 ) -> None:
-    """Make the night page again, from what OUT holds; with a truth table also completeness and false streaks.
+    """Make the night page again from the results in OUT; with a truth table, add completeness and false streaks.
 
-    The path of each page is printed. Exit code 2: there is no such night in OUT, or it is a data release.
+    The path of each page is printed. Exit code 2: the night does not exist in OUT, or OUT is a data release.
     """
     from flows.results.evaluation.published import nights_judged, searched_exposures
     from flows.results.evaluation.truth_table import read_truth

@@ -1,4 +1,4 @@
-"""Options, errors and exits that commands share."""
+"""Options, errors and exits shared by commands."""
 
 import errno
 import json
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def cluster_overrides(scheduler: str | None, workers: int | None, **execution: object) -> dict[str, dict[str, object]]:
-    """Return the settings that ``--scheduler`` and ``--workers`` stand for, and others of ``execution``.
+    """Return the settings given by ``--scheduler`` and ``--workers``, and others for ``execution``.
 
-    A scheduler goes before ``cluster.kind`` of the settings file. A value of None was not given.
+    A scheduler overrides ``cluster.kind`` in the settings file. None: not given.
     """
     kind = None if scheduler is None else "address"
     return {"cluster": {"kind": kind, "address": scheduler}, "execution": {"workers": workers, **execution}}
@@ -51,17 +51,17 @@ LogFormat = Annotated[
 def observe_overrides(
     metrics: str | None, metrics_file: str | None, log_format: str | None
 ) -> dict[str, dict[str, object]]:
-    """Return the settings that the options stand for; a value of None was not given."""
+    """Return the settings given by the options; None: not given."""
     return {"observe": {"metrics": metrics, "metrics_file": metrics_file, "log_format": log_format}}
 
 
 def output_folder(given: str) -> Path:
-    """Return the path of a local folder, or of an ``s3://`` URL, reached by the settings of file and environment.
+    """Return the path of a local folder, or of an ``s3://`` URL, accessed with the settings in file and environment.
 
     Raises
     ------
     typer.BadParameter
-        It can be no place for results.
+        Results cannot be stored there.
     """
     if not str(given):
         raise typer.BadParameter("it is empty: name a folder, or '.' for this one.")
@@ -81,13 +81,13 @@ def output_folder(given: str) -> Path:
 
 
 class NoNight(typer.BadParameter):
-    """What is given for a night is not one."""
+    """The value given for a night is not one."""
 
     code = "no_night"
 
 
 def night_argument(value: str) -> str:
-    """Return a night as it is given: YYYYMMDD.
+    """Return a night as given: YYYYMMDD.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def night_argument(value: str) -> str:
 
 
 def night_range(value: str) -> NightRange:
-    """Return the nights that a text names: YYYYMMDD, or YYYYMMDD..YYYYMMDD, of which one may be left out.
+    """Return the nights in a text: YYYYMMDD, or YYYYMMDD..YYYYMMDD, in which one date may be left out.
 
     Raises
     ------
@@ -139,7 +139,7 @@ Nights = Annotated[
 
 def complain(error: NightstrideError) -> None:
     """Print the error that ended a command."""
-    # Imported here: commands that fail at once should not pay for it.
+    # Imported here: commands that fail at once do not need it.
     from flows.runtime.log import LOGGER, run_name
     from flows.runtime.secrets import without_secrets
 
@@ -155,17 +155,17 @@ def complain(error: NightstrideError) -> None:
 
 @contextmanager
 def refusals(as_json: bool = False) -> Iterator[None]:
-    """Print an error of ours in one line on standard error, as JSON where logs are, and end the command.
+    """Print an error of ours as one line on standard error, in JSON if the log is, and end the command.
 
     Parameters
     ----------
     as_json
-        The last line of standard output is ``{"error": {"code", "where", "problem", "remedy"}}`` besides.
+        Whether to print ``{"error": {"code", "where", "problem", "remedy"}}`` as the last line of standard output, too.
 
     Raises
     ------
     typer.Exit
-        1 if the same command may succeed later (a store that is down), 4 if another run holds OUT, 2 otherwise.
+        1 if the same command may succeed later (e.g. a store is down), 4 if another run holds OUT, otherwise 2.
     """
     try:
         yield
@@ -181,7 +181,7 @@ def refusals(as_json: bool = False) -> Iterator[None]:
 
 
 def _unseen(error: OSError) -> Misconfigured | None:
-    """Return the error of a path that may not be looked at, or that nothing can have; None of another failure."""
+    """Return the error for a path that is not accessible or not possible; None for another failure."""
     if error.filename is None or error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
         return None
     return Misconfigured(
@@ -193,8 +193,8 @@ def _unseen(error: OSError) -> Misconfigured | None:
 def conclude(summary: "RunSummary", as_json: bool, out: Path | None = None) -> NoReturn:
     """Show the summary (``as_json``: on standard error, and as the last line of standard output), and exit.
 
-    Where logs are JSON it is their last line; nothing else goes to standard error then. With ``-q`` only what went
-    wrong is shown, with ``-v`` all figures. ``out`` is named among what to do next.
+    If the log is JSON, the summary is its last line and nothing else is printed on standard error. With ``-q`` only
+    failures are shown, with ``-v`` all figures. ``out`` is named in suggestions for next steps.
     """
     from rich.console import Console
 
