@@ -67,9 +67,9 @@ def report(
 ) -> None:
     """Report the tracklets of a night that were not submitted yet; known objects are reported by their designations.
 
-    By default a dry run, which prints the report. With --submit the report is written under OUT/reports/ades, to be sent
-    to the Minor Planet Center, and its detections are never reported again. Exit code 0: done, even if nothing is new; 1:
-    another submission is in progress; 2: bad usage, settings or catalogues.
+    By default a dry run, which prints the report. With --submit the report is written under OUT/reports/ades, to be
+    sent to the Minor Planet Center, and its detections are never reported again. Exit code 0: done, even if nothing is
+    new; 1: another submission is in progress; 2: bad usage, settings or catalogues.
     """
     from flows.publish.ades_report import draft_report, submit_report
     from flows.runtime.settings import load_settings

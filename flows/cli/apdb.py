@@ -27,8 +27,8 @@ def apdb(
 ) -> None:
     """Store published detections and their objects in Rubin's alert-production database (lsst.dax.apdb), once.
 
-    Exposures already stored are left unchanged. Needs the extra apdb, and an association (docs/use/apdb.md). Exit code 0:
-    all are stored; 1: some exposures are not, each with its reason, or the database is down; 2: bad usage.
+    Exposures already stored are left unchanged. Needs the extra apdb, and an association (docs/use/apdb.md). Exit code
+    0: all are stored; 1: some exposures are not, each with its reason, or the database is down; 2: bad usage.
     """
     from flows.publish.apdb import ApdbTotals, store_published
     from flows.runtime.settings import load_settings

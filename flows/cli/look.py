@@ -269,7 +269,7 @@ def models(
     out: Out,
     as_json: AsJson = False,
 ) -> None:
-    """List the models that made the results in OUT: nights, exposures by state, detections, and what they replaced.
+    """List the models that made the results in OUT: nights, exposures by state, detections, replaced exposures.
 
     To make the results of a model again with the model in the settings, use `nightstride backfill --out OUT
     --searched-with MODEL`. Exit code 2: the folder does not exist or cannot be read.

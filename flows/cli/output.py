@@ -1,4 +1,4 @@
-"""Commands that add to an output folder, remove from it or export from it, and one that links any detections."""
+"""Commands that add to an output folder, remove or export from it, and one that links any detections."""
 
 import json
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ Services = Annotated[
 ]
 
 MOST = 20
-"""Largest number of tracklets that are printed; the rest are counted."""
+"""Maximum number of tracklets printed; the others are only counted."""
 
 DUMP = "prefect.sql"
-"""File of the database in a backup."""
+"""File in a backup with the database."""
 
 
 class Format(StrEnum):
-    """Format to write."""
+    """File format to write."""
 
     CSV = "csv"
     PARQUET = "parquet"
@@ -71,9 +71,9 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write what is published of a dataset in a format that other programs read; a file of that name is replaced.
+    """Write a published dataset in a format that other programs read; an existing file is replaced.
 
-    Exit code 0: written; 2: there is no such dataset or folder, or it cannot be written.
+    Exit code 0: written; 2: the dataset or folder does not exist, or the file cannot be written.
     """
     from flows.results.catalogue_rows import CatalogueRows, known_tables
     from flows.results.export import nights_of_files, published_files, usual_dataset
@@ -123,10 +123,11 @@ def forced(
     sigma: Annotated[float, typer.Option(min=1.0, max=10.0, help="S/N of the upper limits, and of a detection.")] = 3.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the flux of each target on every exposure that covers it, seen or not, and publish it.
+    """Measure the flux of each target on every exposure that covers it, detected or not, and publish it.
 
-    With --at the one target is measured and shown, and what was published for a list stays. Exit code 0: all done; 1:
-    some rows of the list or some exposures could not be used, or the place of --at is on none; 2: bad usage or list.
+    With --at one target is measured and shown, and published results for a list are kept. Exit code 0: all done; 1:
+    some rows of the list or some exposures could not be used, or no exposure covers the position of --at; 2: bad usage
+    or list.
     """
     from contextlib import nullcontext
 
@@ -143,7 +144,7 @@ def forced(
         raise typer.BadParameter("a list of targets, --at and --dia-objects exclude each other: give one of them.")
     if not ways:
         raise typer.BadParameter("give a list of targets, one with --at RA,DEC, or --dia-objects.")
-    # Of --at all: nothing of it is published.
+    # With --at all rows are kept: nothing is published.
     rows = forcing.FirstRows() if at is None else forcing.FirstRows(None)
     shown, nights = console(stderr=True), night or EVERY_NIGHT
     with refusals(as_json):
@@ -155,7 +156,7 @@ def forced(
             known, left_out = object_targets(out), ()
         else:
             known, left_out = forced_targets(read_target_file(cast(Path, targets)))
-        forcing.forced_exposures(out, nights)  # before the lease, which would make the folder
+        forcing.forced_exposures(out, nights)  # before the lease, which would create the folder
         with nullcontext() if at is not None else lease(out.resolve()):
             records = forcing.forced_exposures(out, nights)
             measured = forcing.measure_night(out, known, records, sigma, publish=at is None)
@@ -184,7 +185,7 @@ def _end_forced(
 
 
 def _place(text: str) -> tuple[float, float]:
-    """Return right ascension and declination, deg, of ``RA,DEC`` or ``RA DEC`` in degrees or sexagesimal."""
+    """Return right ascension and declination, deg, from ``RA,DEC`` or ``RA DEC`` in degrees or sexagesimal."""
     try:
         ra, dec = text.replace(",", " ").split()
         found = _angle(ra) * (15 if ":" in ra else 1), _angle(dec)
@@ -197,7 +198,7 @@ def _place(text: str) -> tuple[float, float]:
 
 
 def _angle(text: str) -> float:
-    """Return an angle with up to two colons in it, each part a sixtieth of the one before."""
+    """Return an angle in which up to two colons separate parts that are sixtieths of the previous one."""
     whole, *parts = text.strip().split(":")
     if len(parts) > 2 or any(not 0 <= float(one) < 60 for one in parts):
         raise ValueError(text)
@@ -217,11 +218,11 @@ def prune(
     config: RunConfig = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove tiles of nights that are not needed any more, if they can be made again, and what killed runs left.
+    """Remove tiles of nights no longer needed, if they can be made again, and what killed runs left behind.
 
-    Also reasons of quarantines of files that are not there any more.
+    Also removes quarantine reasons for files that no longer exist.
 
-    Exit code 0: done; 2: bad usage, no such folder, or no consent to remove what cannot be made again.
+    Exit code 0: done; 2: bad usage, the folder does not exist, or no consent to remove what cannot be made again.
     """
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import configure
@@ -251,7 +252,7 @@ def _prune(
     from flows.results.prune import kept_tiles, nights_to_prune, removals, require_prunable, room_of, total
 
     nights = nights_to_prune(out, keep, older_than, datetime.now(UTC).date())
-    if not dry_run:  # before anything is listed as to be removed
+    if not dry_run:  # before listing anything as to be removed
         require_prunable(out)
     listed = removals(out, nights, settings, irreplaceable)
     kept = [] if irreplaceable else kept_tiles(out, nights, settings)
@@ -273,7 +274,7 @@ def _prune(
 
 
 def _remove(out: Path, listed: "Sequence[Removal]", what: str, *, refused: bool) -> bool:
-    """Remove what is listed, if there is consent to it, and say so."""
+    """Remove the listed items if there is consent, and report it."""
     from flows.results.prune import take_out
     from flows.storage.lease import lease
 
@@ -298,9 +299,9 @@ def backup(
     services: Services = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy what only another search could replace: catalogues, ledger, quarantine, pages. A run may go on meanwhile.
+    """Copy what cannot be made again without another search: catalogues, ledger, quarantine, pages. Runs may continue.
 
-    Exit code 0: copied; 1: the disk is full; 2: there is no such output folder, or it cannot be written.
+    Exit code 0: copied; 1: the disk is full; 2: the output folder does not exist, or the backup cannot be written.
     """
     from flows.results.backup import backup_output
 
@@ -326,13 +327,14 @@ def restore(
 ) -> None:
     """Copy a backup to a new output folder, and verify it.
 
-    Exit code 0: all is well; 1: there are problems, each with its remedy; 2: no such backup, or OUT holds results.
+    Exit code 0: no problems; 1: there are problems, each with its remedy; 2: there is no such backup, or OUT holds
+    results.
     """
     from flows.pipeline.graph import declared_tables
     from flows.results.backup import restore_output
 
     with refusals(as_json):
-        if services is not None:  # first: it may be refused, and the folder is filled once
+        if services is not None:  # first: it may be refused, and the folder can be filled only once
             from flows.nights.services.folder import opened
             from flows.nights.services.stack import load_database
 
@@ -359,8 +361,9 @@ def release(
 ) -> None:
     """Freeze nights as a data release: catalogues, ledger, settings, models and the SHA-256 of every file.
 
-    It is opened and looked at like OUT, and checked by `nightstride verify FOLDER`; runs on OUT never change it. Exit
-    code 0: frozen; 1: the disk is full; 2: bad usage, or what is published is not whole; 4: a run holds OUT.
+    A release can be opened and examined like OUT, and is checked by `nightstride verify FOLDER`; runs on OUT never
+    change it. Exit code 0: frozen; 1: the disk is full; 2: bad usage, or the results are incomplete; 4: a run holds
+    OUT.
     """
     from flows.pipeline.graph import declared_tables
     from flows.results.release import freeze_release
@@ -387,10 +390,10 @@ def associate(
     config: RunConfig = None,
     as_json: AsJson = False,
 ) -> None:
-    """Associate what is published and not yet associated with objects, and publish the objects of each night.
+    """Associate published detections that are not yet associated with objects, and publish the objects of each night.
 
-    A run does that for its own nights. Exit code 0: done; 1: something could not be associated or published now; 2:
-    bad usage, or nothing is associated in OUT; 4: another run holds OUT.
+    A run does so for its own nights. Exit code 0: done; 1: something could not be associated or published now; 2: bad
+    usage, or nothing is associated in OUT; 4: another run holds OUT.
     """
     from flows.nights.associate import associate_output
     from flows.runtime.settings import load_settings
@@ -457,9 +460,9 @@ def link(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Link the detections of each night that one moving object explains; docs/use/linking.md says which.
+    """Link the detections of each night that one moving object explains, as described in docs/use/linking.md.
 
-    Exit code 0: done, also if satellites were left out; 1: other rows were left out, each reason is told; 2: bad usage
+    Exit code 0: done, even if satellites were left out; 1: other rows were left out, each with its reason; 2: bad usage
     or table, or linking over nights failed.
     """
     from flows.inputs.orbit_file import read_orbits

@@ -72,13 +72,13 @@ def run(
     log_format: LogFormat = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search difference images for moving objects, measure and publish what is found, and draw the night's page.
+    """Search difference images for moving objects, measure and publish what is found, and make the night's page.
 
-    Of alert packets of ZTF, files or tarballs of *.avro, the difference stamps are searched; ztf_packet_source has a
+    For alert packets of ZTF, files or tarballs of *.avro, the difference stamps are searched; ztf_packet_source has a
     row for each.
 
-    Exit code 0: every exposure is published; 3: all but those in quarantine; 1: some failed, or nothing could
-    be done now but may be later (a store is down); 2: bad usage or configuration; 4: another run holds OUT.
+    Exit code 0: every exposure is published; 3: all except those in quarantine; 1: some failed, or a temporary problem
+    prevents the work (e.g. a store is down); 2: bad usage or configuration; 4: another run holds OUT.
     """
     from flows.runtime.collector import collector_paused
 
@@ -93,7 +93,7 @@ def run(
 def _of_butler(
     inputs: list[str], where: str | None, collections: str | None, dataset_type: str | None
 ) -> dict[str, object]:
-    """Return the settings of a repository; refuse them where there is none, which would search all of a folder."""
+    """Return the settings of a repository; refuse them for other inputs, for which they would be ignored."""
     given: dict[str, object] = {
         "where": where,
         "collections": _split(collections),
@@ -119,7 +119,7 @@ def _split(names: str | None) -> list[str] | None:
 
 
 def _require_apart(inputs: list[str], out: Path) -> None:
-    """Refuse an output folder that is one of the inputs: catalogues and tiles would lie among the images."""
+    """Refuse an output folder that is also an input: catalogues and tiles would lie among the images."""
     from schemas.errors import Misconfigured
 
     for given in inputs:
@@ -148,7 +148,7 @@ def _run(
     wait_s: float,
     console: "Console",
 ) -> "RunSummary":
-    """Read settings and sources, plan under the lease, and run what is to be done."""
+    """Read settings and sources, plan while holding the lease, and run the plan."""
     from flows.nights.cluster.startup import likely_packets, start_ahead, start_workers_ahead
 
     begin = not wait_s and all(Path(one).exists() for one in inputs) and not likely_packets(inputs)
@@ -170,7 +170,7 @@ def _run(
     from flows.storage.lease import patient_lease, require_free
 
     if not wait_s:
-        require_free(out)  # before the port of its metrics is found taken, and an archive is listed
+        require_free(out)  # before reporting that its metrics port is taken, or listing an archive
     with observation(settings, console) as seen:
         if packets := packet_files(inputs):
             _refuse_template(template)

@@ -1,4 +1,4 @@
-"""Commands for scheduled nights and the services behind them."""
+"""Commands for scheduled nights and the services they need."""
 
 import json
 import os
@@ -32,22 +32,22 @@ def deploy(
         Path | None, typer.Option(help="Folder of `nightstride services`; default: PREFECT_API_URL.")
     ] = None,
 ) -> None:
-    """Schedule the search of every night on a Prefect server: one run at a time, repeated when something fails.
+    """Schedule the search of every night on a Prefect server: one run at a time, retried if something fails.
 
-    The night of a run is from noon to noon by the clock of the observatory, named by its evening.
+    The night of a run lasts from noon to noon by the observatory's clock, and is named after its evening.
     """
     from flows.nights.schedule.deployment import Deployment
     from flows.runtime.settings import DEFAULT_FILE
 
     with refusals():
-        if config is None and DEFAULT_FILE.exists():  # the nights run elsewhere
+        if config is None and DEFAULT_FILE.exists():  # the nights run in another folder
             config = DEFAULT_FILE
         made = Deployment(
             name, tuple(_absolute(one) for one in inputs), str(out.resolve()), timezone, cron,
             None if config is None else str(config.resolve()), retries, retry_delay, wait, pages, tuple(tag or ()),
         )  # fmt: skip
         _read_environment(config, services)
-        # Prefect reads the environment when it is imported.
+        # Prefect reads the environment when imported.
         from flows.nights.schedule.scheduled_night import register
 
         identity = register(made)
@@ -55,7 +55,7 @@ def deploy(
 
 
 def _absolute(given: str) -> str:
-    """Return an input as it is found from every working folder; of a Butler repository an alias stays."""
+    """Return an input that is valid in any working folder; an alias of a Butler repository stays as it is."""
     from flows.inputs.butler_repository import PREFIX, is_repository
 
     if "://" in given:
@@ -67,7 +67,7 @@ def _absolute(given: str) -> str:
 
 
 def _read_environment(config: Path | None, services: Path | None) -> None:
-    """Set the variables of the server, and refuse settings that a run would refuse."""
+    """Set the variables of the server, and check settings as a run would."""
     from flows.nights.cluster.prefect_server import PRIVATE, past_proxies
     from flows.nights.services.folder import opened
     from flows.runtime.settings import load_settings
@@ -100,7 +100,7 @@ def up_(
     port: Annotated[int | None, typer.Option(help="Its port; default: 4200.")] = None,
     postgres_port: Annotated[int | None, typer.Option(help="Port of PostgreSQL on 127.0.0.1; default: 5442.")] = None,
 ) -> None:
-    """Start what does not run, and wait until all are healthy. The options count the first time."""
+    """Start the services that are not running, and wait until all are healthy. Options count only the first time."""
     from flows.nights.services.folder import made
     from flows.nights.services.stack import up
 
@@ -120,7 +120,7 @@ def down_(
         list[str] | None, typer.Argument(metavar="[postgres|server|worker]...", help="Services to stop; default: all.")
     ] = None,
 ) -> None:
-    """Stop services. A run of the worker that is on its way is ended with it; the next run of the night goes on."""
+    """Stop services. Stopping the worker ends a run in progress; the next run of that night continues it."""
     from flows.nights.services.folder import opened
     from flows.nights.services.stack import down
 
@@ -145,7 +145,7 @@ def status_(folder: Folder, as_json: AsJson = False) -> None:
 
 @app.command("dump")
 def dump_(folder: Folder, file: Annotated[Path, typer.Argument(help="File to be written: SQL.")]) -> None:
-    """Write the database of the Prefect server to a file. It may be in use."""
+    """Write the database of the Prefect server, which may be in use, to a file."""
     from flows.nights.services.folder import opened
     from flows.nights.services.processes import Postgres
 
@@ -155,7 +155,7 @@ def dump_(folder: Folder, file: Annotated[Path, typer.Argument(help="File to be 
 
 @app.command("load")
 def load_(folder: Folder, file: Annotated[Path, typer.Argument(help="File that `dump` or `backup` wrote.")]) -> None:
-    """Replace the database of the Prefect server. PostgreSQL alone must run: `services down DIR server worker`."""
+    """Replace the database of the Prefect server. Only PostgreSQL may run: `services down DIR server worker`."""
     from flows.nights.services.folder import opened
     from flows.nights.services.stack import load_database
 

@@ -58,9 +58,10 @@ def simulate(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate a night of difference images, in the archive's own format, with the truth about them.
+    """Simulate a night of difference images, in the archive's own format, with a truth table.
 
-    Or, with --preset star-galaxy or cluster, pictures: then only --seed, --count, --out, --workers and --json count.
+    With --preset star-galaxy or cluster, simulate pictures instead, using only --seed, --count, --out, --workers,
+    --json.
     """
     if preset in _DRAWN:
         _cutouts(preset, out, seed, _DRAWN[preset] if count is None else count, workers or os.cpu_count() or 1, as_json)
@@ -82,7 +83,7 @@ def simulate(
 
 
 _DRAWN = {"star-galaxy": 34_000, "cluster": 1000}
-"""Presets of pictures of single stars and galaxies, and how many there are."""
+"""Presets for pictures of single stars and galaxies, and their default number."""
 
 
 def _cutouts(preset: str, out: Path, seed: int, count: int, workers: int, as_json: bool) -> None:

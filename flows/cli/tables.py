@@ -1,4 +1,4 @@
-"""Tables on the terminal: of rows, and of figures that are nested."""
+"""Tables on the terminal, for rows and nested figures."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,20 +7,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 120
-"""Characters of a line at least: what is cut off, nobody reads."""
+"""Minimum width of a line, characters, so that cells are not cut off."""
 
 
 def show_rows(shown: "Console", rows: Iterable[Mapping[str, Any]], title: str = "") -> None:
-    """Print a table with a column for each key of the rows, numbers to the right; nothing where there are no rows.
+    """Print a table with a column for each key of the rows, numbers right-aligned; nothing if there are no rows.
 
     Parameters
     ----------
     shown
-        Where to.
+        Console to print on.
     rows
-        Mappings with the same keys; a value that is missing is shown as a dash.
+        Mappings with the same keys; a missing value is shown as a dash.
     title
-        Above the table.
+        Title above the table.
     """
     from rich.table import Table
     from rich.text import Text
@@ -41,18 +41,19 @@ def show_rows(shown: "Console", rows: Iterable[Mapping[str, Any]], title: str = 
 
 
 def show_figures(shown: "Console", figures: Mapping[str, Any], title: str = "", classes: Sequence[str] = ()) -> None:
-    """Print nested figures as tables: one of the single values, and one for each mapping or list of mappings.
+    """Print nested figures as tables: one for the single values, and one for each mapping or list of mappings.
 
     Parameters
     ----------
     shown
-        Where to.
+        Console to print on.
     figures
-        By name; those named ``classes`` or ``kinds`` name rows and columns of a ``confusion`` beside or below them.
+        Figures by name; ``classes`` or ``kinds`` among them name rows and columns of a ``confusion`` beside or below
+        them.
     title
-        Above the tables.
+        Title above the tables.
     classes
-        Names for a ``confusion`` where the figures have none.
+        Names for a ``confusion`` if the figures have none.
     """
     classes = next((figures[name] for name in ("classes", "kinds") if _is_names(figures.get(name))), classes)
     single, nested = dict[str, Any](), dict[str, Any]()
@@ -72,7 +73,7 @@ def show_figures(shown: "Console", figures: Mapping[str, Any], title: str = "", 
 
 
 def _rows(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a mapping of mappings, of a list of mappings, or of a matrix."""
+    """Yield the rows of a mapping of mappings, a list of mappings, or a matrix."""
     if isinstance(value, Mapping):
         yield from ({"": _words(str(name)), **one} for name, one in value.items())
         return
@@ -108,7 +109,7 @@ def _words(name: str) -> str:
 
 
 def cell(value: Any) -> str:
-    """Return a value as it stands in a table."""
+    """Return a value as shown in a table."""
     if value is None:
         return "-"
     if isinstance(value, bool):

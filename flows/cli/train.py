@@ -1,4 +1,4 @@
-"""Commands `nightstride train`: weights of the models."""
+"""Commands `nightstride train`: train the weights of models."""
 
 import json
 import os
@@ -39,7 +39,7 @@ app = Commands(help="Train the models of a stage; weights, cards and pictures go
 
 @app.callback()
 def _group() -> None:
-    """Train the models of a stage; weights, cards and pictures go to a folder."""
+    """Train the models of a stage; weights, cards and pictures are written to a folder."""
 
 
 @app.command("detect")
@@ -75,11 +75,11 @@ def detect(
     quick: Annotated[bool, typer.Option(help="A few small rounds, to see that it runs; weak weights.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a detector and the reliability model on its candidates on simulated exposures; no data are needed.
+    """Train a detector, and the reliability model for its candidates, on simulated exposures; no data are needed.
 
-    Simulates exposures, fits the detector, adds its false alarms over whole exposures to the next round, then fits
-    the reliability model on the merged, measured candidates of other exposures, calibrates it, sets its threshold and
-    reports on exposures of its own.
+    Simulates exposures, fits the detector, adds its false alarms on whole exposures to the next round; then fits the
+    reliability model to merged, measured candidates on other exposures, calibrates it, sets its threshold, and reports
+    on further exposures.
     """
     if calibrate and labels is not None:
         raise typer.BadParameter("--calibrate learns nothing: leave out --labels.")
@@ -118,10 +118,10 @@ def screen(
     workers: _WORKERS = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a screen for the network of the search, which leaves few windows to it; no data are needed.
+    """Train a screen for the search network, which spares it most windows; no data are needed.
 
-    Simulates exposures, fits a small network to guess what the large one says, sets the level below which windows are
-    left out so that no hit is lost, and reports on exposures of its own.
+    Simulates exposures, fits a small network to predict the large one's output, sets the level below which windows are
+    skipped so that no hit is lost, and reports on further exposures.
     """
     from flows.training.screen import ScreenPlan, train_screen
 
@@ -152,10 +152,10 @@ def spectral_class(
     seed: _SEED = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Compare classifiers of catalogue rows, and make the one that the pipeline uses.
+    """Compare classifiers of catalogue rows, and make the one used by the pipeline.
 
-    Each is fitted to folds of the table and scored on rows it has not seen; rows of one spectroscopic plate stay
-    together. Writes comparison.md, comparison.json and comparison.png.
+    Each is fitted to folds of the table and scored on unseen rows; rows from one spectroscopic plate stay together.
+    Writes comparison.md, comparison.json and comparison.png.
     """
     from flows.training.spectral import SpectralPlan, train_spectral
     from flows.training.spectral_compare import MODELS
@@ -186,9 +186,9 @@ def star_galaxy(
 ) -> None:
     """Train and compare the networks for stars and galaxies, in six configurations of bands.
 
-    Simulates cutouts, fits MLP, basic_cnn and ResNet in each configuration and our network once, beside locus cut and
-    boosted trees on moments; then the first three as models of the stage; then the model of a single band, on
-    simulated and on real cutouts, split by frame.
+    Simulates cutouts; fits MLP, basic_cnn and ResNet in each configuration and our network once, and compares them with
+    a locus cut and boosted trees on moments; then fits the first three as models of the stage, and the model for a
+    single band on simulated and real cutouts, split by frame.
     """
     from flows.inputs.cutout_files import CLASSES
     from flows.training.star_galaxy import StarGalaxyPlan, quick_star_galaxy_plan, train_star_galaxy
@@ -218,7 +218,7 @@ _QUICK = Annotated[bool, typer.Option(help="Two passes, to see that it runs; wea
 
 
 def _of_pictures(task: str) -> Callable[..., None]:
-    """Return the command that trains the network for one kind of pictures."""
+    """Make the command that trains the network for one kind of pictures."""
 
     def command(
         data: _DATA = None,
@@ -253,7 +253,7 @@ def membership(
     seed: _SEED = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Train the model that tells whether galaxies belong to a cluster."""
+    """Train the model for the membership of galaxies in a cluster."""
     from flows.training.membership import MembershipPlan, train_membership
 
     plan = MembershipPlan(repeats=repeats)
@@ -283,7 +283,7 @@ def anomaly(
     seed: _SEED = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model that tells how unlike normal galaxies a picture is."""
+    """Train a model that measures how much a picture differs from normal galaxies."""
     from flows.training.anomaly import anomaly_plan, read_plan, train_anomaly
 
     with refusals(as_json):
@@ -328,7 +328,7 @@ def _real_cutouts() -> Path | None:
 def _report(
     train: Callable[[Path], dict[str, Any]], work: Path | None, as_json: bool, classes: Sequence[str] = ()
 ) -> None:
-    """Train with a folder for exposures, a temporary one if there is none; print the figures."""
+    """Train with a folder for exposures, by default a temporary one, and print the figures."""
     from flows.storage.folder import writable_folder
 
     with tempfile.TemporaryDirectory(prefix="nightstride-train-") as scratch, refusals(as_json):
@@ -342,7 +342,7 @@ def _report(
 
 
 def _quick_thresholds(out: Path) -> str:
-    """Return what the thresholds of a quick training rest on, and how its result can be tried all the same."""
+    """Return what the thresholds of a quick training are based on, and how its result can be tried nevertheless."""
     from flows.pipeline.weights import read_card
 
     training = read_card("reliability", str(out)).training

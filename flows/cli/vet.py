@@ -1,4 +1,4 @@
-"""Command `nightstride vet`: the scanning page, and labels out of what was said on it."""
+"""Command `nightstride vet`: the scanning page, and labels made from the verdicts on it."""
 
 import json
 import os
@@ -41,11 +41,11 @@ def vet(
     config: RunConfig = None,
     as_json: AsJson = False,
 ) -> None:
-    """Serve a page on which people look at detections and say what they are; Ctrl-C ends it.
+    """Serve a page on which people look at detections and classify them; Ctrl-C ends it.
 
-    The address that is printed holds a token, a new one each time unless NIGHTSTRIDE_VET_TOKEN is set: whoever has it
-    can look and judge. Exit code 2: there is no such folder or night, no token where others can reach the
-    page, or the file of --export does not end in .parquet.
+    The printed address includes a token, a new one each time unless NIGHTSTRIDE_VET_TOKEN is set: anybody who has it
+    can look and judge. Exit code 2: the folder or night does not exist, the page would be open to others without a
+    token, or the file of --export does not end in .parquet.
     """
     from flows.runtime.settings import load_settings
     from flows.storage.layout import require_output
@@ -79,7 +79,7 @@ def _serve(
     from flows.vetting.guard import doors
     from flows.vetting.server import Workplace, listen, make_server
 
-    doors(*address, names, os.environ)  # refuses before anything is read
+    doors(*address, names, os.environ)  # refuses bad ones before anything is read
     place = Workplace(out, nights, settings.association, recheck)
     listening = listen(*address)
     let_in = doors(address[0], listening.getsockname()[1], names, os.environ)

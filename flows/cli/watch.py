@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Arriving(StrEnum):
-    """What arrives."""
+    """Kind of what arrives."""
 
     EXPOSURES = "exposures"
     ALERTS = "alerts"
@@ -79,12 +79,11 @@ def watch(
 ) -> None:
     """Search exposures as they arrive, until SIGTERM or Ctrl-C; or publish alerts that arrive in a topic.
 
-    Then what is on its way is finished, within the 10 s of the setting watch.stop_s, or left to the next run; a second
-    signal ends it at once. Of alerts there are no other options than OUT,
-    --filter, --idle-exit, --once, --wait and --config.
+    Work in progress is then finished within the setting watch.stop_s (10 s), or left to the next run; a second signal
+    ends it at once. For alerts the only options are OUT, --filter, --idle-exit, --once, --wait and --config.
 
-    Exit code 0: every exposure is published; 3: all but those in quarantine; 1: some were shed or failed, or
-    nothing could be done now but may be later; 2: bad usage or configuration; 4: another run holds OUT.
+    Exit code 0: every exposure is published; 3: all except those in quarantine; 1: some were shed or failed, or a
+    temporary problem prevents the work; 2: bad usage or configuration; 4: another run holds OUT.
     """
     from flows.nights.observation import observation
     from flows.nights.progress import StreamProgress
@@ -103,7 +102,7 @@ def watch(
             ends = (idle_exit, once, wait)
             _conclude_received(_receive(source, out.resolve(), settings, chosen, ends, shown), as_json)
         if not wait:
-            require_free(out.resolve())  # before the port of its metrics is found taken
+            require_free(out.resolve())  # before reporting that its metrics port is taken
         with observation(settings, shown) as seen:
             progress = StreamProgress(shown, seen.meter)
             summary = _watch(source, still, done_suffix, bounds, out.resolve(), settings, wait, progress)
@@ -112,7 +111,7 @@ def watch(
 
 
 def _filter(source: str, content: Arriving, text: str | None, once: bool) -> "RowFilter | None":
-    """Return the filter; raise if it, ``--once``, or the kind of what arrives, does not fit the source."""
+    """Return the filter; raise if the filter, ``--once`` or the kind of arrivals does not fit the source."""
     from schemas.errors import Misconfigured
 
     if content is Arriving.ALERTS and not source.startswith("kafka://"):
@@ -148,7 +147,7 @@ def _watch(
     refuse_credentials(source, "the URL to watch")
     arrivals = _arrivals(source, still, done_suffix)
     with Stop(settings.watch.stop_s, progress.say).listening() as stop, patient_lease(out, wait, progress.say):
-        start_services(settings)  # what is imported below reads in the environment which Prefect server it has
+        start_services(settings)  # later imports read from the environment which Prefect server to use
         from flows.nights.stream.stream import Bounds, run_stream
 
         if settings.alerts.to is None:
@@ -194,7 +193,7 @@ def _receive(
 
 
 def _conclude_received(summary: "ReceivedSummary", as_json: bool) -> NoReturn:
-    """Tell what was received, and exit."""
+    """Report what was received, and exit."""
     for warning in summary.warnings:
         typer.echo(f"nightstride: {warning}", err=True)
     say(
