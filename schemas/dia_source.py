@@ -93,7 +93,7 @@ RESIDUALS = (
     "imbalance",
     "hollowness",
 )
-"""What a fitted trail leaves over; see `kernels.measure.surroundings`.
+"""Residuals after the fit of a trail; see `kernels.measure.surroundings`.
 
 A misfit is the log of the mean squared residual, in units of the noise: weighted by the trail, by its square, within
 one FWHM of its axis and beyond, and, as log1p, of dark pixels about it. The others are amplitudes of patterns in the
@@ -103,7 +103,7 @@ against the middle.
 """
 
 STATIC = ("log_static", "log_static_peak", "static_unknown", "log_left")
-"""What the science image shows beneath a trail that the difference image does not; see `kernels.measure.surroundings`.
+"""Light on the science image beneath a trail that the difference image lacks; see `kernels.measure.surroundings`.
 
 Mean light, weighted by the trail, and the brightest pixel of its core, above the level around and in units of the
 difference image's noise, each as log1p and clipped at 0; 1 where there is no science image to tell, or less than half
@@ -145,8 +145,8 @@ near_bright_star, dipole and fit_failed are 0 or 1, from ``flags``; the evidence
 
 
 KINDS = ("trail", "point", "satellite")
-"""What a real source of light is: it moved by half of the PSF's FWHM or more; it did not (transient, variable, slow
-mover); or it is a satellite or an aeroplane. Columns ``pTrail``, ``pPoint``, ``pSatellite``, ``pArtefact``: sum 1."""
+"""Kinds of real sources of light: moved by half of the PSF's FWHM or more; did not (transient, variable, slow mover);
+satellite or aeroplane. Columns ``pTrail``, ``pPoint``, ``pSatellite``, ``pArtefact``, which sum to 1."""
 
 
 def _evidence(name: str, flag: DetectionFlag, meaning: str) -> pa.Field:

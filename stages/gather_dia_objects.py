@@ -22,10 +22,10 @@ _GONE_D = Reach().most / 3600 / SLOWEST
 """After so long, d, what moves at all has left the place."""
 
 _ON = Reach(sigmas=3.0, least=0.5)
-"""How near to a star or a galaxy a detection sits on it."""
+"""Distance within which a detection is taken to be on a star or galaxy."""
 
 _LINK = ("diaSourceId", "objectId", "separation")
-"""Columns that it reads of `DIA_LINK`."""
+"""Columns of `DIA_LINK` that are read."""
 
 
 def gather_dia_objects(inputs: Mapping[str, Any], context: Context) -> pa.Table:

@@ -27,7 +27,7 @@ CATCH_UP = 30
 
 
 STORE = "association"
-"""What a failure is of that is none of a single exposure's."""
+"""Subject of a failure that does not concern a single exposure."""
 
 
 class AssociationSummary(Record):

@@ -48,7 +48,7 @@ class Again:
     Attributes
     ----------
     told
-        As `Association.changed`, of all that is associated through this.
+        As `Association.changed`, for everything associated through this object.
     """
 
     def __init__(self, found: Association, out: Path, settings: Settings, call: Caller) -> None:

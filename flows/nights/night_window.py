@@ -148,4 +148,4 @@ def link_window(window: Window) -> list[Link]:
 
 
 OVER_NIGHTS = OverNights(read_window, link_window)
-"""What the stages of a night link it with those before it by."""
+"""Functions with which the stages of a night link it with earlier nights."""

@@ -46,7 +46,7 @@ HERE = 64
 """Largest number of packets searched in this process: starting workers takes longer."""
 
 SAY_S = 10.0
-"""How often it is said how far the run is, s."""
+"""How often the progress of the run is reported, s."""
 
 Record = tuple[str, Mapping[str, Any]]
 Found = PacketResult | BadInput | Trouble

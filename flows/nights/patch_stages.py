@@ -24,7 +24,7 @@ from schemas.stage import Context, Stage
 from schemas.static_object import STATIC_ASSOCIATION
 
 NOTHING = "nothing of the night lies there"
-"""Reason of what is not made of a patch."""
+"""Reason of a patch that lacks results."""
 
 
 class PatchStages(UnitStages):

@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     from flows.nights.cluster.cluster import Cluster
 
 HERE = 4
-"""Largest number of patches made in this process where no workers are at hand: starting some takes longer."""
+"""Maximum number of patches made in this process if no workers are running: starting workers takes longer."""
 
 SAY_S = 10.0
-"""How often it is said how far the patches are, s."""
+"""How often the progress of the patches is reported, s."""
 
 
 @dataclass(frozen=True)

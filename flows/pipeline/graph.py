@@ -20,13 +20,13 @@ PLANES = frozenset(plane.name for plane in (DIFFERENCE, MASK, VARIANCE, SCIENCE,
 """Datasets that an exposure may bring, rather than a stage."""
 
 GIVEN = PLANES | {ASSOCIATION.name, STATIC_ASSOCIATION.name, NIGHT_WINDOW.name}
-"""Datasets that no stage makes: an exposure brings them, or what is known of the nights before."""
+"""Datasets not made by any stage: they come with an exposure, or from earlier nights."""
 
 ASKED = frozenset({NIGHT_WINDOW.name})
-"""Of them those that are there only if the settings ask for them."""
+"""Those of `GIVEN` that exist only if the settings request them."""
 
 LEVELS = ("tile", "exposure", "patch", "night")
-"""What one call of a stage covers, from small to large: a stage reads from its own level or a smaller one."""
+"""Units that one call of a stage covers, from small to large; a stage reads from its own level or a smaller one."""
 
 OF_EXPOSURE = ("tile", "exposure")
 """Levels of the stages that run on one exposure, whatever else the night holds."""

@@ -22,7 +22,7 @@ class Stale:
 
 
 NEW = Stale("new", "not in the ledger yet")
-"""Of an exposure that was never done."""
+"""State of an exposure that was never searched."""
 
 
 @dataclass(frozen=True)

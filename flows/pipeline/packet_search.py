@@ -46,7 +46,7 @@ MOST_DEC = 75.0
 """Declination, deg, up to which a nominal direction of north serves: see `nominal_turn`."""
 
 ASSUMED_PSF = PsfModel(fwhm_px=2.0, beta=3.0, source="assumed")
-"""Of the median seeing of ZTF, 2 arcsec."""
+"""PSF with ZTF's median seeing, 2 arcsec."""
 
 _NARROWEST = 0.5  # px
 _HALF_FIELD = 3.7

@@ -417,7 +417,7 @@ def _is_gone(uri: str) -> bool:
 
 
 _DIFFERENCE = re.compile(r"diff|(?<![a-z])sub(?![a-z])|subtracted")
-"""What names of difference images have, and those of the science images beside them have not."""
+"""Matches names of difference images, but not of the science images beside them."""
 
 
 def _first(hashed: Sequence[Item], record: ExposureRecord | None) -> str:

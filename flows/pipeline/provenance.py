@@ -16,7 +16,7 @@ from schemas.stage import Stage
 from stages import PIPELINE
 
 NIGHT_MODELS = frozenset(models_in(stage for stage in PIPELINE if stage.per in ("patch", "night")))
-"""Of stages of a whole night, as stages call them."""
+"""Models of the stages that work on a patch or a whole night, as named by the stages."""
 
 
 def provenance_of(pipeline: Sequence[Stage], settings: Settings) -> ProvenanceRecord:

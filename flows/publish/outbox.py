@@ -22,7 +22,7 @@ from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 
 VERSION = 1
-"""Of the tables."""
+"""Version of the tables."""
 
 WAIT_S = 30.0
 """How long to wait for another command that sends from the same folder, s."""

@@ -18,7 +18,7 @@ from schemas.settings import Settings
 from stages import PIPELINE
 
 LEAST_DIGITS = 8
-"""Of a SHA-256, to name a model by."""
+"""Minimum number of digits of a SHA-256 that name a model."""
 
 
 @dataclass

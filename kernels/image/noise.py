@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 _SAMPLE = 1_000_000  # of this many pixels the median is known to 0.1 % of sigma
 _CLIP = 4.0  # sigma; leaves 99.994 % of a Gaussian
 MAD_TO_SIGMA = 1.482602218505602
-"""From the median absolute deviation to the standard one: 1 / quantile(3/4) of the normal distribution."""
+"""Factor from the median absolute deviation to the standard deviation of a normal distribution: 1 / quantile(3/4)."""
 
 
 def background_and_noise(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> tuple[float, float]:
@@ -241,10 +241,10 @@ def variance(model: NDArray[np.float64], noise: Noise, added: NDArray[np.float64
 
 
 LEAST_SHARE = 0.1
-"""Of what a filter leaves of white noise: so much it leaves of any."""
+"""Minimum standard deviation of filtered noise, as a fraction of that for white noise."""
 
 LEAST_VARIANCE = 0.1
-"""Of a sum along a line, for each of its points: a measured correlation need not be that of any process."""
+"""Minimum variance of a sum along a line, per point: a measured correlation need not belong to any process."""
 
 
 def filtered_noise(template: NDArray[np.floating], noise: float, correlation: NDArray[np.floating]) -> float:

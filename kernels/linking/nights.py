@@ -31,20 +31,21 @@ _PROBE = 81  # the distance of the probe, of those of `hypotheses`: 3 au
 
 
 class Window(NamedTuple):
-    """What is asked of heliolinx.
+    """Input for heliolinx.
 
     Attributes
     ----------
     mjd, ra, dec, site : (n,)
-        Of detections, in the order of time: d; deg, ICRS; a number for each observatory.
+        Detections, sorted by time: MJD, d; positions, deg, ICRS; index of the observatory.
     sigma : (n,)
         Errors of the positions along each axis, arcsec.
     observer : (n, 3)
-        Place of the observatory then, about the Sun, km, in the axes of the ICRS.
+        Heliocentric position of the observatory at the time, km, in the axes of the ICRS.
     earth : (m, 7)
-        Time, d, every day, five more before and after; place of the Earth about the Sun and velocity, km, km / s.
+        Time, d, every day, with five more before and after; heliocentric position and velocity of the Earth, km, km /
+        s.
     members, group : (k,)
-        Detections of tracklets, by time, and the number of the tracklet of each, from 0, in increasing order.
+        Detections of tracklets, by time, and the tracklet index of each, from 0, in increasing order.
     """
 
     mjd: Floats

@@ -16,10 +16,10 @@ FASTEST = 15.0
 """arcsec / yr: what moves more is not a star; Barnard's has 10.4."""
 
 LEAST_NIGHTS = 3
-"""Of detections, below which nothing is known of a motion: through two any line can be drawn."""
+"""Minimum number of nights with detections for a motion: a line fits any two."""
 
 LEAST_DAYS = 30.0
-"""From the first detection to the last, below which a motion is not published."""
+"""Minimum time from the first to the last detection for a published motion, d."""
 
 _YEAR = 365.25
 _ARCSEC = 180 / np.pi * 3600

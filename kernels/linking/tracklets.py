@@ -61,7 +61,7 @@ class Tracklet(NamedTuple):
 
 
 class _Rates(NamedTuple):
-    """Least and greatest rate of each detection, deg / day."""
+    """Minimum and maximum rate of each detection, deg / day."""
 
     slow: Floats
     fast: Floats

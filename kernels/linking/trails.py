@@ -10,10 +10,10 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 BLUR = 2.5
-"""arcsec of a trail's length that seeing may make or hide."""
+"""Length that seeing may add to a trail or hide, arcsec."""
 
 ALIKE = 0.35
-"""By which lengths of trails may differ."""
+"""Fraction by which lengths of trails may differ."""
 
 _TRAIL = 3.0  # arcsec: shorter trails have no direction
 _ANY_ANGLE = 60.0  # deg: a direction that is known no better is not one

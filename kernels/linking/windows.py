@@ -16,7 +16,7 @@ Indices = NDArray[np.int64]
 Groups = Sequence[tuple[int, ...]]
 
 MOST_TRACKLETS = 20_000
-"""In a window, with pairs."""
+"""Maximum number of tracklets in a window, pairs included."""
 
 _EARTH_DAYS = 5  # before and after
 

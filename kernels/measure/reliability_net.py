@@ -16,14 +16,14 @@ from schemas.model_card import ModelCard
 from schemas.stage import Weights
 
 TREES = "trees."
-"""What the names of the trees' arrays begin with; those of the networks begin with their number."""
+"""Prefix of the names of the trees' arrays; those of the networks begin with their number."""
 
 _BATCH = 32
 """Candidates at a time, always as many, so that a candidate's answer does not depend on its company."""
 
 
 SHARES = "kinds."
-"""What the names of the arrays of `KindShares` begin with."""
+"""Prefix of the names of the arrays of `KindShares`."""
 
 FURTHEST = 5.0
 """Spreads from the mean at which `kind_shares` cuts a measurement."""

@@ -23,7 +23,7 @@ CUT = 24
 """Side of the square of pixels about the middle of a box that is judged with them."""
 
 UNIT = (10.0, 10.0, 5.0, 5.0)
-"""What the last shifts of a box are multiplied by: they are small."""
+"""Factors for the last shifts of a box, which are small."""
 
 _SIZES = 2  # numbers that describe how large a box was
 

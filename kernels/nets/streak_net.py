@@ -10,7 +10,7 @@ CELL = 4
 """Side of the cells that are scored, px."""
 
 PLANES = 3
-"""What is known of each pixel; see `kernels.search.dense_search`."""
+"""Number of input planes per pixel; see `kernels.search.dense_search`."""
 
 
 class CellNet(nn.Module):

@@ -144,17 +144,18 @@ MOMENTS = (
     "shape_change",
     "fourth_change",
 )
-"""Of the source: arcsinh of the S/N, ln of the width (px), ellipticity, fourth moment, distance from the middle (px).
-Then of the PSF: ln of its width; and of both: ln of the ratio, distance of the ellipticities, change of the fourth."""
+"""First those of the source: arcsinh of the S/N, ln of the width (px), ellipticity, fourth moment, distance from the
+centre (px); then of the PSF: ln of its width; then of both: ln of the ratio, distance of the ellipticities, change of
+the fourth moment."""
 
 FEATURES = (*MOMENTS, "misfit", *(f"excess_{w}" for w in WIDTHS), *(f"excess_share_{w}" for w in WIDTHS))
-"""After the moments, those of `kernels.psf.psf_contrast`."""
+"""The moments, followed by the features of `kernels.psf.psf_contrast`."""
 
 OF_PSF = FEATURES.index("psf_size")
-"""Features from here on need the PSF; they are 0 where there is none."""
+"""Index from which features need the PSF; they are 0 without one."""
 
 CHANNELS = 4
-"""Pictures of a band: see `BandViews`."""
+"""Number of pictures per band: see `BandViews`."""
 
 
 class BandViews(NamedTuple):

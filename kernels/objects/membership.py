@@ -16,7 +16,7 @@ REGIONS = ("red sequence", "green valley", "blue cloud")
 """Parts of the diagram of colour and magnitude."""
 
 FEATURES = ("offset", "distance", "deviation", "error", "radius", "cluster_z", "r", "red", "red_distance")
-"""What the model looks at, see `membership_features`."""
+"""Features of the model, see `membership_features`."""
 
 _MISSING = 9.0
 """Stands for a number that is not given: beyond all that are."""

@@ -16,12 +16,12 @@ from schemas.errors import BadInput
 from schemas.model_card import ModelCard
 
 SETS = ("best", "mean", "least", "greatest")
-"""What the trees see of the moments of all bands: see `moments_of`."""
+"""Combinations of the bands' moments that the trees use: see `moments_of`."""
 
 _MOST_SIGNAL = 12.0  # arcsinh of S/N; weights stay finite
 
 LEAST_SIDE = 16
-"""Of a cutout, px: less does not hold a source and the sky around it."""
+"""Minimum side of a cutout, px, to hold a source and the sky around it."""
 
 SIGNAL = 0
 """Place among the features of the arcsinh of S/N."""

@@ -18,7 +18,7 @@ LIGHT = 173.1446326846693
 """Speed of light, AU / d."""
 
 ROUNDING = 0.15
-"""What elements with the digits of MPCORB leave open of a place, arcsec at 1 AU."""
+"""Position error at 1 AU from the rounding of elements in MPCORB, arcsec."""
 
 _OBLIQUITY = math.radians(84381.448 / 3600)  # of the ecliptic of J2000, in which elements are given (IAU 1976)
 _MASSES = (6023600.0, 408523.71, 332946.05, 3098708.0, 1047.3486, 3497.898, 22902.98, 19412.24, 27068703.0)

@@ -7,7 +7,7 @@ from kernels.compiled import njit, prange
 from kernels.image.gaussian import FAST
 
 WIDTHS = (0.7, 1.2, 2.0, 3.0)
-"""Of the Gaussian apertures, in standard deviations of the PSF."""
+"""Widths of the Gaussian apertures, in standard deviations of the PSF."""
 
 _FIT = 3.0  # radius of the fit, in standard deviations of the PSF
 _PSF_ERROR = np.float32(0.02)  # relative error of the PSF's pixels: nothing is sure to better than that

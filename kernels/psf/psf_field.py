@@ -270,7 +270,7 @@ def _draw(table: Floats, inverse: Floats, out: NDArray[np.float32]) -> None:
 
 
 LEAST_SNR = 30.0
-"""Of a star that tells of the PSF: its width is then good to 3 %."""
+"""Minimum S/N of stars used for the PSF: their width is accurate to 3 %."""
 
 
 def psf_stars(sources: pa.Table, info: ExposureInfo) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -142,9 +142,9 @@ class Layers(NamedTuple):
     second_bias: NDArray[np.float32]
     second_side: int
     pooled_side: int
-    """Of the first pooled map, as far as the second convolution is needed."""
+    """Side of the first pooled map, as far as the second convolution needs it."""
     feature_side: int
-    """Of the second pooled map."""
+    """Side of the second pooled map."""
 
 
 class WindowGrid(NamedTuple):

@@ -60,7 +60,7 @@ FURTHEST = 8.0
 """How far the middle of a box may move in each of its two shifts, along x or y, px."""
 
 SHARE = 0.4
-"""Of two boxes that share more of their union, the one of higher score is kept."""
+"""Overlap, as a fraction of the union, above which only the box with the higher score is kept."""
 
 _CLAIM = 16  # px
 _CORE = 96  # cells along the side of the kept features of a block

@@ -108,10 +108,10 @@ PROCESSOR = 256 * 2**20
 """Budget on the processor, bytes: enough for matrix products at full speed, too little to be noticed."""
 
 SHARE = 0.5
-"""Of a GPU's free memory that is taken: the allocator's pieces do not always fit each other."""
+"""Fraction of a GPU's free memory that is used: the allocator's pieces do not always fit together."""
 
 LARGEST = 8 * 2**30
-"""More than this at once gains nothing; indices stay below 2^31."""
+"""Maximum memory used at once, bytes: more gains nothing, and indices stay below 2^31."""
 
 
 def chunk_rows(net: FusedNet, device: torch.device, columns: int, nx: int, stride: int) -> int:

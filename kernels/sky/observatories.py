@@ -17,7 +17,7 @@ AU_KM = 149597870.7
 """IAU 2012 resolution B2."""
 
 PARALLAX = 8.794
-"""Of the Sun, arcsec: the Earth's radius as seen from 1 AU."""
+"""Parallax of the Sun, arcsec: the Earth's radius as seen from 1 AU."""
 
 _EARTH_KM = 6378.137  # equatorial radius that the constants are in units of
 _MJD_0 = 2400000.5

@@ -10,7 +10,7 @@ from kernels.image.gaussian import FAST, FURTHEST, error_function, gaussian
 from kernels.psf.gaussian_mixture import ROUND, GaussianMixture
 
 PARAMETERS = 6
-"""Of a trail on a level: flux, x, y, length, angle in radians, level."""
+"""Number of parameters of a trail on a level: flux, x, y, length, angle in radians, level."""
 
 BLOCK = 32
 """Pixels that are evaluated at once."""

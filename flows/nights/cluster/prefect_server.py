@@ -165,7 +165,7 @@ class PrefectServer:
 
 
 class _Own(NamedTuple):
-    """What our own server is given: the socket to listen on, the file for its errors, and its variables."""
+    """Arguments of our own server: the socket to listen on, the file for its errors, and its variables."""
 
     listener: socket.socket
     words: IO[bytes]

@@ -208,7 +208,7 @@ def evaluate(images: Iterable[Image]) -> Evaluation:
 
 
 ROWS = ("streak", "other", "satellite", "satellite_unclassed", "artefact")
-"""What a detection can be."""
+"""Classes of detections."""
 
 
 def _outcome(image: Image) -> dict[str, Any]:

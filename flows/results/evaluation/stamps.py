@@ -33,7 +33,7 @@ LOW_RB = 0.5
 QUADRANT = 9_500_000
 """Pixels of a ZTF quadrant that can be used."""
 LENGTHS, SNRS = (0.0, 40.0), (5.0, 30.0)
-"""Of the trails that are put into stamps: px, and matched-filter S/N."""
+"""Ranges of length, px, and matched-filter S/N of the trails drawn into stamps."""
 LENGTH_BINS = ((0, 1), (1, 10), (10, 40))
 """px"""
 _WHOLE = 0.95

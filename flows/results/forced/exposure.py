@@ -26,7 +26,7 @@ from schemas.forced import FORCED_SOURCE, ForcedFlag
 from schemas.ledger import ExposureRecord
 
 FORCED_VERSION = "2"
-"""Of the measurement; raised when its results change."""
+"""Version of the measurement; raised when its results change."""
 
 _CELL = 1008  # px; targets whose centres lie in one cell are read together
 

@@ -27,10 +27,10 @@ from schemas.patch import COVER_ORDER
 from schemas.summary import Trouble
 
 SIGMA = 3.0
-"""Standard errors of the upper limits, and least S/N of a detection: as of the command, unless that is told another."""
+"""Standard errors of the upper limits, and minimum S/N of a detection: the command's default."""
 
 SAME_ARCSEC = 5.0
-"""What was measured by the name of an object, and farther away than this, was something else."""
+"""Distance beyond which a measurement under an object's name was of another object, arcsec."""
 
 
 _OF_OBJECT = ["diaObjectId", "ra", "dec", "radecMjdTai", "pmRa", "pmDec", "pmRaErr", "pmDecErr"]
@@ -54,18 +54,18 @@ class ObjectsAsked(NamedTuple):
 
 
 class ObjectsMeasured(NamedTuple):
-    """What became of it.
+    """Result of measuring the objects on an exposure.
 
     Attributes
     ----------
     of
-        Digest of the exposure that was measured.
+        Digest of the exposure.
     dataset
-        What its record should hold now; None: what it holds.
+        New contents of its record; None: unchanged.
     rows
-        Number of rows that were added.
+        Number of rows added.
     no_tiles
-        Whether its pixels were removed, so that nothing could be measured.
+        Whether its pixels were removed, which prevents measurements.
     """
 
     of: str

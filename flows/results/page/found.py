@@ -335,7 +335,7 @@ LINK_HEADINGS = (
 
 @dataclass(frozen=True)
 class NightLinks:
-    """What the links of a night are, and a row of cells for each, as in `LINK_HEADINGS`."""
+    """Kind of a night's links, and a row of cells for each, as in `LINK_HEADINGS`."""
 
     lead: str
     rows: tuple[tuple[str, ...], ...]

@@ -108,10 +108,10 @@ def _counts(sketch: Sketch) -> Counts:
 
 
 LEAST_MAG = 0.01
-"""Least sigma of a magnitude."""
+"""Minimum sigma of a magnitude."""
 
 LEAST_SHARE = 0.01
-"""Least sigma of anything else, as a share of the median of earlier nights."""
+"""Minimum sigma of other values, as a fraction of the median of earlier nights."""
 
 
 def gates(now: BandMeasures, earlier: Sequence[BandMeasures], settings: QualitySettings) -> Iterator[Gate]:

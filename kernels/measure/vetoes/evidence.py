@@ -121,7 +121,7 @@ REFUSING = ("bleed", "cosmicRay", "hotColumn", "ghost")
 in every range of S/N and length (docs/measured/measurement.md); the others cost more, and only set a flag."""
 
 LEAST_EVIDENCE = 1.5
-"""From here on; the flag is set from 1 on."""
+"""Minimum evidence to refuse a candidate; the flag is set from 1 on."""
 
 
 def refused(table: pa.Table) -> NDArray[np.bool_]:
