@@ -126,8 +126,7 @@ def forced(
     """Measure the flux of each target on every exposure that covers it, detected or not, and publish it.
 
     With --at one target is measured and shown, and published results for a list are kept. Exit code 0: all done; 1:
-    some rows of the list or some exposures could not be used, or no exposure covers the position of --at; 2: bad usage
-    or list.
+    some rows of the list or some exposures could not be used, or none covers the place of --at; 2: bad usage or list.
     """
     from contextlib import nullcontext
 
