@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from contextlib import contextmanager
 
 
@@ -41,11 +42,21 @@ def kept_running(tmp_path_factory, name, start):
             yield variables
         finally:
             if stop is not None:
-                fcntl.flock(door, fcntl.LOCK_EX)
-                fcntl.flock(use, fcntl.LOCK_EX)  # when nobody else needs it
+                for lock in (door, use):  # when nobody else needs it, or one that did was killed, and a child has it open
+                    _wait_for(lock, 500)
                 told.unlink()
                 stop()
             fcntl.flock(use, fcntl.LOCK_UN)  # a child that was forked meanwhile may have it open
+
+
+def _wait_for(lock, seconds):
+    """Take a lock, but wait for it no longer than some time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
 
 
 def _shared(tmp_path_factory):

@@ -212,17 +212,20 @@ def test_a_worker_that_is_stopped_through_a_take_over_publishes_nothing(source, 
         fence = own_fence(out)
         worker = get_context("spawn").Process(target=stopped_before_it_publishes, args=(fence, source, key, out))
         worker.start()
-        assert os.WIFSTOPPED(os.waitpid(worker.pid, os.WUNTRACED)[1])
-        other = out / "lease.new"
-        other.write_text(me.model_copy(update={"host": "elsewhere"}).model_dump_json())
-        other.replace(out / "lease.json")
-        with pytest.raises(Misconfigured, match="another run has taken"):
-            own_fence(out)
-        search_exposure(source, key, None, None, out, SETTINGS)  # the successor
-        published = {path: path.stat().st_ino for path in out.rglob("*") if path.is_file()}
-        os.kill(worker.pid, signal.SIGCONT)
-        worker.join(300)
-        assert worker.exitcode == 0
+        try:
+            assert os.WIFSTOPPED(os.waitpid(worker.pid, os.WUNTRACED)[1])
+            other = out / "lease.new"
+            other.write_text(me.model_copy(update={"host": "elsewhere"}).model_dump_json())
+            other.replace(out / "lease.json")
+            with pytest.raises(Misconfigured, match="another run has taken"):
+                own_fence(out)
+            search_exposure(source, key, None, None, out, SETTINGS)  # the successor
+            published = {path: path.stat().st_ino for path in out.rglob("*") if path.is_file()}
+            os.kill(worker.pid, signal.SIGCONT)
+            worker.join(300)
+            assert worker.exitcode == 0
+        finally:
+            worker.kill()  # Python waits for it before it ends
     assert {path: path.stat().st_ino for path in published} == published
     assert not list(out.glob("*/*/*/.*"))
     assert own_fence(tmp_path) is None
