@@ -42,7 +42,10 @@ def kept_running(tmp_path_factory, name, start):
             yield variables
         finally:
             if stop is not None:
-                for lock in (door, use):  # when nobody else needs it, or one that did was killed, and a child has it open
+                for lock in (
+                    door,
+                    use,
+                ):  # when nobody else needs it, or one that did was killed, and a child has it open
                     _wait_for(lock, 500)
                 told.unlink()
                 stop()
@@ -54,7 +57,8 @@ def _wait_for(lock, seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
             time.sleep(0.1)
 
