@@ -1,4 +1,4 @@
-"""Axes of charts of values against values, as inline SVG."""
+"""Axes for charts of one quantity against another, as inline SVG."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _TICKS = 5
 
 @dataclass(frozen=True)
 class Axis:
-    """Quantity and range of an axis; ``low`` is at the left or at the bottom, whichever is larger."""
+    """Quantity and range of an axis; ``low`` is the left or lower end, even if it is the larger value."""
 
     name: str
     low: float
@@ -26,36 +26,36 @@ class Axis:
 
     @property
     def ticks(self) -> tuple[float, ...]:
-        """Round values along it."""
+        """Round values along the axis."""
         first, last = sorted((self.low, self.high))
         power = 10.0 ** math.floor(math.log10((last - first) / _TICKS))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= (last - first) / _TICKS)
         return tuple(step * place for place in range(math.ceil(first / step), math.floor(last / step) + 1))
 
     def share(self, value: NDArray[np.floating] | float) -> NDArray[np.float64]:
-        """Return the places of values along it, 0 to 1; those beyond it are at its end."""
+        """Return the positions of values along the axis, 0 to 1; those beyond it are put at its end."""
         return np.clip((np.asarray(value, np.float64) - self.low) / (self.high - self.low), 0, 1)
 
 
 def value_axis(name: str, values: Sequence[float]) -> Axis:
-    """Return an axis that holds some values, with room at its ends."""
+    """Return an axis that covers values, with room at its ends."""
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     return Axis(name, low - room, high + room)
 
 
 def x_of(axis: Axis, value: float) -> float:
-    """Return where a value lies from left to right, px."""
+    """Return the horizontal position of a value, px from the left."""
     return LEFT + (WIDTH - LEFT - RIGHT) * float(axis.share(value))
 
 
 def y_of(axis: Axis, value: float) -> float:
-    """Return where a value lies from top to bottom, px."""
+    """Return the vertical position of a value, px from the top."""
     return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * float(axis.share(value))
 
 
 def draw_axes(across: Axis, upward: Axis) -> list[str]:
-    """Return both axes with their ticks and names, as SVG elements."""
+    """Return both axes with ticks and names, as SVG elements."""
     base, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = []
     for tick in upward.ticks:
@@ -76,7 +76,7 @@ def draw_axes(across: Axis, upward: Axis) -> list[str]:
 
 
 def svg_of(parts: Sequence[str], title: str, role: str = "img") -> str:
-    """Return SVG elements as one picture with a title that is read aloud."""
+    """Return SVG elements as one picture, with a title for screen readers."""
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="{role}" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg>"

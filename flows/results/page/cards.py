@@ -1,4 +1,4 @@
-"""Entries of the list in words: cards on the page, and lines of the lists beside it."""
+"""Entries of the list of finds in words: cards on the page, and lines of the lists beside it."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,10 +33,10 @@ from schemas.errors import BadInput
 from schemas.pixels import DIFFERENCE
 
 LINES = 500
-"""Detections on one page of the lists."""
+"""Number of detections on one page of the lists."""
 
 LINE_HEADINGS = ("Time", "Magnitude", "S/N", "Length", "Reliability", "RA, Dec", "File", "Id")
-"""Columns of the detections of a card and of what is folded away."""
+"""Columns for the detections in a card and in folded parts."""
 
 LIST_HEADINGS = ("Rank", "What", "Time", "Magnitude", "S/N", "Length", "Reliability", "RA, Dec", "Flags", "File", "Id")
 """Columns of the lists."""
@@ -46,31 +46,31 @@ _ASSUMED = {
     DetectionFlag.ASSUMED_TIME: "time",
     DetectionFlag.ASSUMED_GAIN: "gain",
 }
-_KNOWN_ANGLE = 60.0  # deg: an angle known no better is not one
+_KNOWN_ANGLE = 60.0  # deg: an angle with a larger error is not known
 
 
 _SHARES = {UNKNOWN: 0.4, KNOWN: 0.55, TRAIL: 0.8, POINT: 1.0}
-"""Part of the list that has cards -> share of the pictures that it and those before it may take."""
+"""Part of the list with cards -> cumulative fraction of the pictures' space that it may use."""
 
-_MEMBERS = 5  # detections of a tracklet in pictures
+_MEMBERS = 5  # pictured detections of a tracklet
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits that keep the page below 5 MB, however large the night.
+    """Limits that keep the page below 5 MB for any night.
 
     Attributes
     ----------
     cards
-        Entries of each part of the list.
+        Number of entries in each part of the list.
     pictures
-        Characters of their pictures, in all.
+        Total size of their pictures, characters.
     folded
-        Lines of each part that is folded away.
+        Number of lines in each folded part.
     panels
-        Exposures shown in pictures.
+        Number of exposures shown in pictures.
     rows
-        Lines of the table of exposures, and of the list of troubles.
+        Number of lines in the table of exposures, and in the list of troubles.
     """
 
     cards: int = 60
@@ -85,18 +85,18 @@ LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Card:
-    """Entry of the list on the page.
+    """Card for an entry of the list.
 
     Attributes
     ----------
     place
-        Position to be copied, in degrees and in sexagesimal figures; empty without one.
+        Position to copy, in degrees and sexagesimal; empty if unknown.
     links
-        Name and address of services that know what else is there.
+        Name and address of services that list other objects at the position.
     lines
-        Detections of a tracklet, in the order of `LINE_HEADINGS`.
+        Detections of a tracklet, with the columns `LINE_HEADINGS`.
     cutouts
-        Its pictures, as far as the page has room.
+        Its pictures, if there is room on the page.
     """
 
     anchor: str
@@ -114,7 +114,7 @@ class Card:
 
 @dataclass(frozen=True)
 class ListPart:
-    """Part of the list on the page: cards, or lines of what is folded away, and where the rest is."""
+    """Part of the list on the page: cards, or lines of a folded part, and where the others are."""
 
     anchor: str
     heading: str
@@ -127,7 +127,7 @@ class ListPart:
 
 
 def card(entry: Entry, exposures: Sequence[Exposure], cutouts: tuple[DetectionCutout, ...]) -> Card:
-    """Describe an entry; ``exposures`` are those of the night."""
+    """Make the card for an entry; ``exposures`` are those of the night."""
     row, tracklet = entry.rows[0], entry.tracklet
     best = max(one["reliability"] for one in entry.rows)
     title = row["designation"] if entry.kind == KNOWN else entry.what.capitalize()
@@ -175,14 +175,14 @@ def _mean(row: Mapping[str, Any]) -> str:
 
 
 def rate_words(row: Mapping[str, Any]) -> str:
-    """Return the rate of a tracklet, deg/day, with its error and the digits that this leaves."""
+    """Return the rate of a tracklet, deg/day, with its error and the significant digits."""
     rate, error = row["rate"], row.get("rateErr")
     digits = 2 if not error else min(max(math.ceil(-math.log10(error)), 1), 6)
     return f"{measured(rate, error, 2)} °/day, {number(2.5 * rate, max(digits - 1, 1))}″/min"
 
 
 def direction_words(row: Mapping[str, Any]) -> str:
-    """Return the position angle of a tracklet's motion with its error."""
+    """Return the position angle of a tracklet's motion, with its error."""
     error = row.get("positionAngleErr")
     return f"PA {measured(row['positionAngle'], error and max(error, 0.01), 1, '°')}"
 
@@ -211,7 +211,7 @@ def _has_length(row: Mapping[str, Any]) -> bool:
 
 
 def length_words(row: Mapping[str, Any], unit: str = " px") -> str:
-    """Return the length of a trail, with its error; of a point, that it is one."""
+    """Return the length of a trail, with its error; for a point, that it is one."""
     length, error = row["trailLengthPx"], row["trailLengthPxErr"]
     if not math.isfinite(length):
         return NOTHING
@@ -224,7 +224,7 @@ def length_words(row: Mapping[str, Any], unit: str = " px") -> str:
 
 
 def has_angle(row: Mapping[str, Any]) -> bool:
-    """Return whether the angle of a row of `dia_source` is known: that of a point is not."""
+    """Return whether the angle of a row of `dia_source` is known; a point has none."""
     error = row["trailAnglePxErr"]
     return _has_length(row) and math.isfinite(row["trailAnglePx"]) and (error is None or error <= _KNOWN_ANGLE)
 
@@ -245,13 +245,13 @@ def _certainty(row: Mapping[str, Any]) -> str:
 
 
 def _told(name: str, value: str, rows: Sequence[Mapping[str, Any]], what: str) -> Told:
-    """Return a value, which is marked if there is one and one of the rows rests on an assumption of ``what``."""
+    """Return a value, marked if it is known and one of the rows depends on an assumption about ``what``."""
     assumed = any(row["flags"] & flag for row in rows for flag, other in _ASSUMED.items() if other == what)
     return Told(name, value, what if assumed and value != NOTHING else "")
 
 
 def _flags(flags: int) -> tuple[str, ...]:
-    told = sum(int(flag) for flag in _ASSUMED if flags & flag)  # said where it matters
+    told = sum(int(flag) for flag in _ASSUMED if flags & flag)  # mentioned with the values concerned
     return flag_words(flags - told)
 
 
@@ -262,7 +262,7 @@ def _place(ra: float | None, dec: float | None) -> tuple[str, ...]:
 
 
 def line(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[str, ...]:
-    """Return the cells of a detection, in the order of `LINE_HEADINGS`."""
+    """Return the cells of a detection for the columns `LINE_HEADINGS`."""
     return (
         seen(row)[-8:],
         f"{measured(row['magAB'], row['magABErr'], 2)} {row['band']}",
@@ -277,16 +277,16 @@ def line(row: Mapping[str, Any], exposures: Sequence[Exposure]) -> tuple[str, ..
 
 @dataclass(frozen=True)
 class DrawnList:
-    """List of what was found, as the page shows it.
+    """List of finds, as shown on the page.
 
     Attributes
     ----------
     found, exposures
-        What was found, and the exposures of the night.
+        Finds and exposures of the night.
     store
-        Returns the tiles of an exposure by its place among these; None where they are gone.
+        Function that returns the tiles of an exposure by its index; None if they were removed.
     limits
-        How much is shown.
+        Limits of the page.
     """
 
     found: FoundNight
@@ -296,23 +296,23 @@ class DrawnList:
 
     @cached_property
     def entries(self) -> dict[int, tuple[Entry, ...]]:
-        """Return the entries on the page, of each part of the list."""
+        """Return the entries on the page for each part of the list."""
         most = {kind: self.limits.folded if one.folded else self.limits.cards for kind, one in enumerate(KINDS_FOUND)}
         return {kind: self.found.first(kind, most[kind]) for kind in most}
 
     @cached_property
     def shown(self) -> dict[int, str]:
-        """Return the anchors of the cards by rank."""
+        """Return rank -> anchor of the cards."""
         return {one.rank: one.anchor for kind in _SHARES for one in self.entries[kind]}
 
     @property
     def pages(self) -> int:
-        """Return how many pages of lists there are: none where the page holds every entry."""
+        """Return the number of pages of the lists; 0 if the page holds every entry."""
         whole = all(len(one) == self.found.entries(kind) for kind, one in self.entries.items())
         return 0 if whole else -(-self.found.table.num_rows // LINES)
 
     def parts(self) -> tuple[ListPart, ...]:
-        """Return the parts that have entries."""
+        """Return the parts with entries."""
         cards, parts, pages = self._cards(), [], self.pages
         for kind, one in enumerate(self.found.parts):
             if not (number := self.found.entries(kind)):
@@ -326,7 +326,7 @@ class DrawnList:
         return tuple(parts)
 
     def _cards(self) -> dict[int, tuple[Card, ...]]:
-        """Return the cards of the parts that have some, with pictures as long as there is room."""
+        """Return the cards of the parts that have cards, with pictures while there is room."""
         taken, made = 0, {}
         for kind, share in _SHARES.items():
             cards = []
@@ -338,7 +338,7 @@ class DrawnList:
         return made
 
     def _cutouts(self, entry: Entry) -> tuple[DetectionCutout, ...]:
-        """Return the pictures of an entry: each detection on the difference image, then the first one on the others."""
+        """Return the pictures of an entry: all detections on the difference image, then the first on other planes."""
         found, others = list[DetectionCutout](), list[DetectionCutout]()
         for row in entry.rows[:_MEMBERS]:
             if (store := self.store(row["exposure"])) is None:
@@ -352,19 +352,19 @@ class DrawnList:
 
 
 ListLine = tuple[str, str, tuple[str, ...]]
-"""Line of a list: its anchor, the address of its card on the page ("" without one), and its cells."""
+"""Line of a list: its anchor, the address of its card on the page ("" if it has none), and its cells."""
 
 
 @dataclass(frozen=True)
 class ListPage:
-    """Page of the lists: its parts as (anchor, "" where it does not begin here; heading; lines)."""
+    """Page of the lists: its parts as (anchor, "" if continued from the page before; heading; lines)."""
 
     number: int
     parts: tuple[tuple[str, str, tuple[ListLine, ...]], ...]
 
 
 def list_pages(found: FoundNight, exposures: Sequence[Exposure], shown: Mapping[int, str]) -> Iterator[ListPage]:
-    """Yield the pages of all detections of the night; ``shown`` has the anchors of the ranks with a card."""
+    """Yield the pages with all detections of the night; ``shown`` maps ranks to the anchors of cards."""
     for start in range(0, found.table.num_rows, LINES):
         rows = found.table.slice(start, LINES).to_pylist()
         parts = []
@@ -386,5 +386,5 @@ def _list_line(
 
 
 def _page_of(found: FoundNight, kind: int) -> int:
-    """Return the number of the page of the lists that a kind begins on."""
+    """Return the number of the page on which the list of a kind begins."""
     return int((found.kinds < kind).sum()) // LINES + 1

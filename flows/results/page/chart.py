@@ -1,4 +1,4 @@
-"""Charts as inline SVG: themed by the page's style sheet, the same bytes for the same numbers."""
+"""Charts as inline SVG, styled by the page's style sheet; the same numbers give the same bytes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 14, 48
 
 @dataclass(frozen=True)
 class Bars:
-    """Heights of bars, one per bin; ``style`` names their class in the style sheet."""
+    """Heights of bars, one per bin, and their class in the style sheet (``style``)."""
 
     name: str
     style: str
@@ -20,7 +20,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Points:
-    """Values with intervals, one per bin; null where there is nothing. Joined by a line if ``joined``."""
+    """Values with intervals, one per bin; null if there is none. Joined by a line if ``joined``."""
 
     name: str
     style: str
@@ -31,18 +31,18 @@ class Points:
 
 @dataclass(frozen=True)
 class ChartFrame:
-    """Axes of a chart whose bins are drawn equally wide, whatever their edges.
+    """Axes of a chart with bins of equal width on the page, whatever their edges.
 
     Attributes
     ----------
     edges
-        What to print at the limits of the bins: one more than there are bins.
+        Labels of the bin edges: one more than bins.
     top
         Upper end of the vertical axis, which starts at 0.
     ticks
-        Where it is marked.
+        Positions of its ticks.
     title, across, upward
-        What the chart shows (read aloud), and its axes.
+        Title (for screen readers), and names of the axes.
     """
 
     edges: tuple[str, ...]
@@ -58,22 +58,22 @@ class ChartFrame:
         return len(self.edges) - 1
 
     def x(self, place: float) -> float:
-        """Return the pixel of ``place``, in bins from the left."""
+        """Return the horizontal pixel of a position, in bins from the left."""
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * place / self.bins
 
     def y(self, value: float) -> float:
-        """Return the pixel of ``value``, clipped to the chart."""
+        """Return the vertical pixel of a value, clipped to the chart."""
         share = min(max(value / self.top, 0.0), 1.0)
         return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share
 
 
 def count_ticks(largest: float) -> tuple[float, ...]:
-    """Round whole steps from 0 to no less than ``largest``, and no less than 1."""
+    """Return round integer steps from 0 to at least ``largest``, and at least 1."""
     return value_ticks(max(largest, 1.0), least_step=1.0)
 
 
 def value_ticks(largest: float, least_step: float = 0.0) -> tuple[float, ...]:
-    """Return up to six round steps from 0 to at least ``largest``: 1, 2 or 5 times a power of ten; to 1 for nothing."""
+    """Return up to six round steps from 0 to at least ``largest`` (1 if it is 0): 1, 2 or 5 times a power of ten."""
     largest = largest if largest > 0 else 1.0
     power = 10.0 ** math.floor(math.log10(largest / 5))
     step = max(
@@ -88,7 +88,7 @@ def bar_chart(frame: ChartFrame, series: Sequence[Bars]) -> str:
 
 
 def point_chart(frame: ChartFrame, series: Sequence[Points]) -> str:
-    """Return points with intervals at the middles of the bins, as an SVG element; later series lie on top."""
+    """Return points with intervals at the centres of the bins, as an SVG element; later series are drawn on top."""
     return _svg(frame, [*_axes(frame), *(part for points in series for part in _points(frame, points))])
 
 

@@ -1,4 +1,4 @@
-"""Completeness against the truth of simulated nights, and of synthetic streaks."""
+"""Completeness compared with the truth of simulated nights, and for synthetic streaks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _TENTHS = tuple(np.round(np.linspace(0, 1, 11), 1).tolist())
 
 @dataclass(frozen=True)
 class Completeness:
-    """Figures, charts as (name, SVG), and the numbers behind the first chart as lines of cells."""
+    """Figures, charts as (name, SVG), and the numbers in the first chart as table lines."""
 
     figures: tuple[Figure, ...]
     charts: tuple[tuple[str, str], ...]
@@ -39,15 +39,15 @@ def completeness_of(out: Path, night: PublishedNight, truth: Truth) -> Completen
     Parameters
     ----------
     out
-        Output folder, for the pixels on which the oracle measures.
+        Output folder with the pixels that the oracle uses.
     truth
-        Of this night, at least.
+        Truth that includes this night.
     """
     images = []
     for exposure in night.exposures:
         try:
             images.append(read_image(out, exposure.record.key, truth))
-        except BadInput:  # the page says so at its head
+        except BadInput:  # reported at the top of the page
             continue
     return section(evaluate(images)) if images else None
 
@@ -82,7 +82,7 @@ def _charts(evaluation: Evaluation, told: Mapping[str, Any]) -> tuple[tuple[str,
         ("Completeness against S/N", _share_chart(told, oracle, "completeness_by_snr", "true signal to noise")),
         ("Completeness against length", _share_chart(told, oracle, "completeness_by_length", "true length, px")),
     )
-    if not by_reliability.any():  # nothing false: the figure says so
+    if not by_reliability.any():  # nothing is false, as the figure says
         return shares
     return (
         *shares,
@@ -173,7 +173,7 @@ def _range(interval: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class Recovered:
-    """Figures, charts as (name, SVG), and tables as lines of cells: shares, limiting magnitudes, detectors."""
+    """Figures, charts as (name, SVG), and table lines: fractions, limiting magnitudes, detectors."""
 
     lead: str
     figures: tuple[Figure, ...]
@@ -184,14 +184,14 @@ class Recovered:
 
 
 def recovered(recoveries: Sequence[Recovery], rows: int) -> Recovered | None:
-    """Describe what came back; None if nothing was put in.
+    """Describe the recovery of synthetic streaks; None if there were none.
 
     Parameters
     ----------
     recoveries
-        Of one night: its own first, then its bands and their detectors.
+        Recoveries of one night: the whole first, then its bands and their detectors.
     rows
-        Most detectors to be listed.
+        Maximum number of detectors listed.
     """
     if not recoveries:
         return None

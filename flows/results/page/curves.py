@@ -128,7 +128,7 @@ def _curve(row: Mapping[str, Any], scatter: float, seen: Sequence[Mapping[str, A
 
 
 def _unit(largest: float) -> tuple[float, str]:
-    """Return the unit, in nJy, in which a flux has no more digits than there is room for, and its name."""
+    """Return the unit, in nJy, in which a flux fits the available digits, and its name."""
     return next(
         (size, name)
         for size, name in ((1.0, "nJy"), (1e3, "µJy"), (1e6, "mJy"), (1e9, "Jy"))
@@ -137,14 +137,14 @@ def _unit(largest: float) -> tuple[float, str]:
 
 
 def draw_light_curve(rows: Sequence[Mapping[str, Any]], current: int | None = None) -> str:
-    """Return the fluxes of an object against time, as an SVG element; "" if none has one.
+    """Return the fluxes of an object against time, as an SVG element; "" if it has none.
 
     Parameters
     ----------
     rows
-        Of `schemas.dia_object.ASSOCIATION`.
+        Rows of `schemas.dia_object.ASSOCIATION`.
     current
-        diaSourceId of the detection to emphasise; None: of none.
+        diaSourceId of the detection to emphasise; None: none.
     """
     known = [row for row in rows if row["psfFlux"] is not None]
     if not known:

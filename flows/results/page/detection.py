@@ -1,4 +1,4 @@
-"""Detections on the night page: their marks on pictures, and cutouts of them."""
+"""Detections on the night page: marks on pictures, and cutouts."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _DRAWN = ("diaSourceId", "x", "y", "snr", "trailLengthPx", "trailAnglePx", "reli
 
 
 class ListPlace(NamedTuple):
-    """Rank of a detection in the list of the night, and the anchor of its entry on the page; "" without one."""
+    """Rank of a detection in the list of the night, and anchor of its entry on the page; "" if it has none."""
 
     rank: int
     anchor: str
@@ -27,20 +27,20 @@ class ListPlace(NamedTuple):
 
 @dataclass(frozen=True)
 class PageDetection:
-    """Row of `dia_source` to be drawn.
+    """Row of `dia_source` to draw.
 
     Attributes
     ----------
     rank
-        That of its entry in the list of the night, else 1 for the most reliable of its exposure.
+        Rank of its entry in the list of the night; without a list, 1 for the most reliable on its exposure.
     x, y, length, angle
         Fitted trail, px and deg in pixels.
     side
-        Side of the square that holds it, px.
+        Side of the square that contains it, px.
     flags
-        In words.
+        Flags in words.
     anchor
-        Of its entry on the page; "" if it has none.
+        Anchor of its entry on the page; "" if it has none.
     """
 
     id: int
@@ -58,7 +58,7 @@ class PageDetection:
 
     @property
     def summary(self) -> str:
-        """Return one line of text: for a tooltip, and for readers who cannot see the picture."""
+        """Return one line of text, for a tooltip and for screen readers."""
         return (
             f"Detection {self.rank}: reliability {probability(self.reliability)}, S/N {number(self.snr)}, "
             f"length {number(self.length)} px at ({number(self.x)}, {number(self.y)})"
@@ -66,10 +66,9 @@ class PageDetection:
 
 
 def detections(table: pa.Table, places: Mapping[int, ListPlace] | None = None) -> tuple[PageDetection, ...]:
-    """Return rows of `dia_source` of one exposure, in the order of the list of the night.
+    """Return rows of `dia_source` of one exposure, in the order of the night's list.
 
-    ``places`` tells by diaSourceId where each is in that list; without it the most reliable comes first, then by S/N,
-    then by id.
+    ``places`` maps diaSourceId to the position in that list; without it the order is by reliability, S/N and id.
     """
     rows = table.select(_DRAWN).to_pylist()
     if places is None:
@@ -80,7 +79,7 @@ def detections(table: pa.Table, places: Mapping[int, ListPlace] | None = None) -
 
 
 def drawn(row: Mapping[str, Any], place: ListPlace) -> PageDetection:
-    """Return a row of `dia_source` as what is drawn of it."""
+    """Return the parts of a row of `dia_source` that are drawn."""
     return PageDetection(
         id=row["diaSourceId"],
         rank=place.rank,
@@ -103,14 +102,14 @@ def _finite(value: float) -> float:
 
 @dataclass(frozen=True)
 class Mark:
-    """Mark of a detection on a picture: a capsule around a line, in pixels of the exposure, y downwards from the top.
+    """Mark of a detection on a picture: a capsule around a line, in pixels of the exposure, y downwards.
 
     Attributes
     ----------
     x, y, angle
-        Centre, and rotation clockwise, deg.
+        Centre, and clockwise rotation, deg.
     length, radius
-        Trail, and margin around it.
+        Length of the trail, and margin around it.
     """
 
     detection: PageDetection
@@ -122,21 +121,21 @@ class Mark:
 
     @property
     def label(self) -> tuple[float, float]:
-        """Return the place of its number: to the upper right of the capsule."""
+        """Return the position of its number: to the upper right of the capsule."""
         return self.x + 0.8 * self.radius, self.y - 0.8 * self.radius
 
 
 def place_mark(detection: PageDetection, corner: tuple[float, float], height: float, radius: float) -> Mark:
-    """Place ``detection`` on a picture of ``height`` px whose lowest, leftmost pixel is ``corner`` (x, y)."""
+    """Return the mark on a picture of ``height`` px whose lower left pixel is ``corner`` (x, y)."""
     x, y = detection.x - corner[0] + 0.5, height - (detection.y - corner[1] + 0.5)
     return Mark(detection, x, y, -detection.angle, detection.length, radius)
 
 
 LEAST_SIDE, MOST_SIDE, MOST_PICTURE = 41, 480, 112
-"""Bounds of a cutout's side, px, and the side of its picture beyond which it is binned, px."""
+"""Minimum and maximum side of a cutout, px, and side of its picture above which it is binned, px."""
 
 CUT_PLANES = (DIFFERENCE.name, SCIENCE.name, TEMPLATE.name)
-"""Planes of which cutouts are made, as far as an exposure has them."""
+"""Planes from which cutouts are made, if the exposure has them."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ class DetectionCutout:
     Attributes
     ----------
     name
-        What it shows: the plane, and where that is needed the time.
+        Name: the plane and, if necessary, the time.
     side
         Side of the square on the exposure, px.
     width
@@ -161,15 +160,15 @@ class DetectionCutout:
 
 
 def cutout_box(detection: PageDetection) -> tuple[int, int, int]:
-    """Return first row, first column and side of the square around ``detection``: odd, bounded, 1.4 times its box."""
+    """Return first row, first column and side of the square around a detection: odd, limited, 1.4 times its box."""
     side = min(max(math.ceil(1.4 * detection.side), LEAST_SIDE), MOST_SIDE) | 1
     return round(detection.y) - side // 2, round(detection.x) - side // 2, side
 
 
 def cut_square(store: TileStore, plane: str, box: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Return a square of a plane: first row, first column, side, px; NaN beyond the border and where there is no value.
+    """Return a square of a plane: first row, first column, side, px; NaN beyond the border and if there is no value.
 
-    What the mask excludes has no value on a difference image.
+    On a difference image, masked pixels have no value.
 
     Raises
     ------
@@ -191,18 +190,18 @@ def cut_square(store: TileStore, plane: str, box: tuple[int, int, int]) -> NDArr
 def detection_cutout(
     square: NDArray[np.float32], plane: str, detection: PageDetection, info: ExposureInfo, name: str = ""
 ) -> DetectionCutout:
-    """Draw the square around ``detection``.
+    """Draw the square around a detection.
 
     Parameters
     ----------
     square : (side, side)
-        Of `cut_square`, for the box of the detection.
+        Result of `cut_square` for the box of the detection.
     plane
-        What it shows: a difference image is stretched by the noise of the exposure, others by that of the square.
+        Plane shown: a difference image is scaled by the noise of the exposure, others by that of the square.
     info
-        Background, noise, PSF and shape of the exposure. What lies beyond its border is shown in a colour of its own.
+        Background, noise, PSF and shape of the exposure. Pixels beyond its border have a colour of their own.
     name
-        What it is called; by default the plane.
+        Its name; by default the plane.
     """
     y0, x0, side = cutout_box(detection)
     ny, nx = info.shape
@@ -221,7 +220,7 @@ def detection_cutout(
 
 
 def cutouts_of(store: TileStore, detection: PageDetection, planes: tuple[str, ...], when: str) -> list[DetectionCutout]:
-    """Return cutouts of a detection on those of some planes that its exposure has, each named by plane and time.
+    """Return cutouts of a detection from the given planes that its exposure has, named by plane and time.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Finds of a night, ranked: movers by tracklets, single detections, what is at rest; and links over nights."""
+"""Finds of a night, ranked: movers as tracklets, single detections, stationary sources; and links over nights."""
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from schemas.tracklets import LINK_SOURCE
 
 @dataclass(frozen=True)
 class Kind:
-    """Part of the list: its anchor, heading, the words for one entry, and whether it is folded away."""
+    """Part of the list: its anchor, heading, name of an entry, and whether it is folded."""
 
     anchor: str
     heading: str
@@ -44,7 +44,7 @@ KINDS_FOUND = (
 """Parts of the list, in order."""
 
 _UNCOMPARED = (Kind("unknown", "Movers", "mover"), *KINDS_FOUND[1:])
-"""The same of a night that is not compared with known objects."""
+"""The same for a night not compared with known objects."""
 
 UNKNOWN, KNOWN, TRAIL, POINT, AT_REST, SATELLITE = range(6)
 
@@ -55,11 +55,11 @@ _SUSPECT = int(
     | DetectionFlag.FIT_FAILED
 )
 CERTAIN, LEAST_PX = 3.0, 2.0
-"""Standard errors, and px, that a length has to reach: below it is that of a point."""
+"""Minimum length of a trail in standard errors, and in px; shorter ones count as points."""
 
 
 def ranked_tracklets(tracklets: pa.Table) -> pa.Table:
-    """Return rows of `tracklet`: unknown objects first, then by most detections, least chance, and trackletId."""
+    """Return rows of `tracklet`, unknown objects first, then by number of detections, chance, and trackletId."""
     known = pc.not_equal(tracklets["designation"], "")
     order = [("known", "ascending"), ("nSources", "descending"), ("chance", "ascending"), ("trackletId", "ascending")]
     return tracklets.append_column("known", known).sort_by(order).drop_columns("known")
@@ -72,11 +72,11 @@ class Entry:
     Attributes
     ----------
     kind, what
-        Place in `KINDS_FOUND`, and the words for it.
+        Index in `KINDS_FOUND`, and its name.
     tracklet
-        Row of `tracklet`; None of a single detection.
+        Row of `tracklet`; None for a single detection.
     rows
-        Rows of `dia_source`, with ``exposure`` (place in the night), ``designation`` and ``stationary``.
+        Rows of `dia_source`, with ``exposure`` (index in the night), ``designation`` and ``stationary``.
     """
 
     rank: int
@@ -87,7 +87,7 @@ class Entry:
 
     @property
     def anchor(self) -> str:
-        """Return the name of its place on the page."""
+        """Return the name of its anchor on the page."""
         return f"t{self.tracklet['trackletId']}" if self.tracklet else f"d{self.rows[0]['diaSourceId']}"
 
 
@@ -102,9 +102,9 @@ class FoundNight:
     tracklets
         trackletId -> row of `tracklet`.
     linked
-        Whether tracklets were looked for.
+        Whether tracklets were searched for.
     compared
-        Whether known objects were.
+        Whether known objects were searched for.
     """
 
     table: pa.Table
@@ -114,7 +114,7 @@ class FoundNight:
 
     @property
     def parts(self) -> tuple[Kind, ...]:
-        """Return the parts of the list, as `KINDS_FOUND` has them."""
+        """Return the parts of the list, from `KINDS_FOUND`."""
         return KINDS_FOUND if self.compared else _UNCOMPARED
 
     @cached_property
@@ -124,20 +124,20 @@ class FoundNight:
 
     @cached_property
     def ranks(self) -> NDArray[np.int64]:
-        """Return the rank of the entry of each row: 1, 2, ..."""
+        """Return the rank of each row's entry: 1, 2, ..."""
         return np.asarray(self.table["rank"].to_numpy())
 
     def entries(self, kind: int) -> int:
-        """Return how many entries are of a kind."""
+        """Return the number of entries of a kind."""
         ranks = self.ranks[self.kinds == kind]
         return int(ranks[-1] - ranks[0] + 1) if len(ranks) else 0
 
     def detections(self, kind: int) -> int:
-        """Return how many detections are of a kind."""
+        """Return the number of detections of a kind."""
         return int(np.count_nonzero(self.kinds == kind))
 
     def first(self, kind: int, most: int) -> tuple[Entry, ...]:
-        """Return the first entries of a kind, ``most`` of them at most."""
+        """Return the first entries of a kind, up to ``most``."""
         rows = np.flatnonzero(self.kinds == kind)
         if not len(rows):
             return ()
@@ -154,7 +154,7 @@ class FoundNight:
             yield Entry(first["rank"], first["kind"], what, self.tracklets.get(first["trackletId"]), members)
 
     def places(self, exposure: int, shown: Mapping[int, str]) -> dict[int, ListPlace]:
-        """Return diaSourceId -> place in the list, of an exposure; ``shown`` has the anchors of ranks on the page."""
+        """Return diaSourceId -> position in the list, for an exposure; ``shown`` maps ranks to anchors on the page."""
         rows = self.table.filter(pc.equal(self.table["exposure"], exposure)).select(["diaSourceId", "rank"])
         pairs = zip(rows["diaSourceId"].to_pylist(), rows["rank"].to_pylist(), strict=True)
         return {one: ListPlace(rank, shown.get(rank, "")) for one, rank in pairs}
@@ -168,24 +168,24 @@ def found_in(
     *,
     compared: bool = True,
 ) -> FoundNight:
-    """Rank what was found in a night.
+    """Rank the finds of a night.
 
-    Unknown tracklets come first, then known objects, single trails, single points; then what is at rest or on a star,
-    and satellites. Tracklets are ordered as by `ranked_tracklets`, single detections by their class of reliability,
-    one lower where a flag tells of a known cause of false streaks, then by S/N.
+    Unknown tracklets come first, then known objects, single trails, single points; then stationary sources and those on
+    stars, and satellites. Tracklets are ordered by `ranked_tracklets`, single detections by their class of reliability,
+    one lower if a flag indicates a known cause of false streaks, then by S/N.
 
     Parameters
     ----------
     table
-        Its detections: rows of `dia_source` with ``exposure``.
+        Detections of the night: rows of `dia_source` with ``exposure``.
     known
-        Detection -> known object that it is.
+        Detection -> known object.
     moving
-        Its rows of `tracklet_source` and of `tracklet`; None: it was not linked.
+        Rows of `tracklet_source` and `tracklet` of the night; None: it was not linked.
     on_stars
-        Detections that lie on stars.
+        Detections on stars.
     compared
-        Whether known objects were looked for.
+        Whether known objects were searched for.
     """
     ids = table["diaSourceId"].to_numpy()
     tracklet, still = _motion(ids, None if moving is None else moving[0])
@@ -215,7 +215,7 @@ def found_in(
 
 
 def _motion(ids: NDArray[np.int64], links: pa.Table | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the tracklet of each detection, -1: none, and whether it is at rest."""
+    """Return the tracklet of each detection, -1 if it has none, and whether it is stationary."""
     tracklet, still = np.full(len(ids), -1, np.int64), np.zeros(len(ids), bool)
     if links is None or not len(links):
         return tracklet, still
@@ -229,7 +229,7 @@ def _motion(ids: NDArray[np.int64], links: pa.Table | None) -> tuple[NDArray[np.
 
 
 def _kinds(table: pa.Table, linked: NDArray[np.bool_], named: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the kind of each row, but for what is at rest."""
+    """Return the kind of each row, except for stationary sources."""
     trail, point, satellite = (_values(table, name) for name in ("pTrail", "pPoint", "pSatellite"))
     kind = np.where(has_length(table) & ~(trail <= point), TRAIL, POINT)
     own = pc.not_equal(pc.fill_null(table["trailClass"], ""), "").to_numpy(zero_copy_only=False)
@@ -239,7 +239,7 @@ def _kinds(table: pa.Table, linked: NDArray[np.bool_], named: NDArray[np.bool_])
 
 
 def has_length(table: pa.Table) -> NDArray[np.bool_]:
-    """Return whether each row of `dia_source` is longer than a point, as far as its error tells."""
+    """Return whether each row of `dia_source` is longer than a point, given its error."""
     length, error = _values(table, "trailLengthPx"), np.nan_to_num(_values(table, "trailLengthPxErr"))
     return np.asarray((length >= LEAST_PX) & (length >= CERTAIN * error))
 
@@ -256,14 +256,14 @@ def _values(table: pa.Table, name: str) -> NDArray[np.float64]:
 
 
 def read_on_stars(out: Path, night: str, sources: pa.Table) -> set[int]:
-    """Return the detections that `dia_link` puts on objects that are stars by `star_galaxy`, unless all light is new.
+    """Return the detections that `dia_link` links to stars (`star_galaxy`), except if all their light is new.
 
     Parameters
     ----------
     out, night
-        Output folder, and label.
+        Output folder and label of the night.
     sources
-        Its detections: ``diaSourceId``, ``band`` and ``psfFlux``.
+        Detections of the night: ``diaSourceId``, ``band`` and ``psfFlux``.
 
     Raises
     ------
@@ -283,7 +283,7 @@ def read_on_stars(out: Path, night: str, sources: pa.Table) -> set[int]:
 
 
 def _new_sources(store: CatalogStore, night: str, seen: pa.Table) -> list[int]:
-    """Return which detections on stars are these themselves, as `all_is_new` says; all on a star are of one source."""
+    """Return detections with all the light of their star, by `all_is_new`; those on one star are one source."""
     wanted, on = seen["objectId"].combine_chunks(), seen["objectId"].to_numpy()
     tables = (store.read_path(path, OBJECT).select(OBJECT_COLUMNS) for path in store.list(OBJECT, night))
     objects = joined(one.filter(pc.is_in(one["objectId"], wanted)) for one in tables)
@@ -294,7 +294,7 @@ def _new_sources(store: CatalogStore, night: str, seen: pa.Table) -> list[int]:
 
 
 def found_words(found: FoundNight) -> tuple[str, str]:
-    """Return the sentence that leads to the list, and what else was found."""
+    """Return the sentence that introduces the list, and a summary of other finds."""
     numbers = {kind: found.entries(kind) for kind in range(len(KINDS_FOUND))}
     movers = numbers[UNKNOWN] + numbers[KNOWN]
     unknown = f"{count(numbers[UNKNOWN])} unknown" if found.compared else "not compared with known objects"
@@ -342,14 +342,14 @@ class NightLinks:
 
 
 def links_of(out: Path, night: str, most: int) -> NightLinks | None:
-    """Describe the links of a night; None if nights were not linked, or it has none.
+    """Describe the links of a night; None if nights were not linked, or there are no links.
 
     Parameters
     ----------
     out, night
-        Output folder, and which night.
+        Output folder and label of the night.
     most
-        Number of rows.
+        Maximum number of rows.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Night as read from the output folder; nothing is computed."""
+"""A night's results read from the output folder; nothing is computed."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -28,11 +28,11 @@ COLUMNS = (
     "trailLengthPxErr", "trailAnglePx", "trailAnglePxErr", "trailClass", "reliability", "reliabilityVersion", "pTrail",
     "pPoint", "pSatellite", "pArtefact", "flags", "bboxSize", "psfFlux",
 )  # fmt: skip
-"""Columns of `dia_source` that the page reads."""
+"""Columns of `dia_source` used by the page."""
 
 _EXPOSURE = pa.field("exposure", pa.int64())
 _EMPTY = pa.schema([*map(DIA_SOURCE.schema.field, COLUMNS), _EXPOSURE]).empty_table()
-_UNUSED: Mapping[str, Any] = {"datasets": {}, "sky": (), "previous": ()}  # half of a record, of thousands
+_UNUSED: Mapping[str, Any] = {"datasets": {}, "sky": (), "previous": ()}  # half of the contents of thousands of records
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Exposure:
     Attributes
     ----------
     record
-        Of the ledger, without what it is made from and where it lies on the sky.
+        Record in the ledger, without its datasets and sky coverage.
     known
-        Detection -> known object that it is, as `ss_source` has it.
+        Detection -> known object, from `ss_source`.
     compared
-        Whether known objects were looked for.
+        Whether known objects were searched for.
     """
 
     record: ExposureRecord
@@ -56,23 +56,23 @@ class Exposure:
 
 @dataclass(frozen=True)
 class PublishedNight:
-    """Night by its ledger, catalogues and quarantine.
+    """Night with its ledger, catalogues and quarantine.
 
     Attributes
     ----------
     exposures
-        Published ones, by visit and detector.
+        Published exposures, by visit and detector.
     sources
-        Their rows of `dia_source` with the columns that the page reads, and the place of the exposure among them as
-        ``exposure``, by that.
+        Their rows of `dia_source` with the columns used by the page, and the index of the exposure as ``exposure``, in
+        the order of this.
     quarantined
-        Inputs that could not be used; one whose night is not known is listed with every night.
+        Unusable inputs; those of unknown night are listed with every night.
     summary
-        Of the run that asked for the page; None if the page is made afterwards.
+        Summary of the run that requested the page; None if the page is made later.
     damaged
-        What is wrong with catalogues that the ledger lists and that cannot be read.
+        Errors of catalogues that are in the ledger but cannot be read.
     failed
-        Files of exposures that were given up on, and of which nothing is published.
+        Files of exposures that failed and have no published results.
     """
 
     label: str
@@ -84,7 +84,7 @@ class PublishedNight:
     failed: tuple[str, ...] = ()
 
     def sources_of(self, exposure: int) -> pa.Table:
-        """Return the rows of an exposure, by its place."""
+        """Return the rows of an exposure, given its index."""
         first, end = np.searchsorted(self._places, [exposure, exposure + 1])
         return self.sources.slice(first, end - first)
 
@@ -94,28 +94,28 @@ class PublishedNight:
 
     @property
     def known(self) -> dict[int, str]:
-        """Return the detections that are known objects, and which."""
+        """Return detection -> known object."""
         return {one: name for exposure in self.exposures for one, name in exposure.known.items()}
 
     @property
     def compared(self) -> bool:
-        """Return whether known objects were looked for on any exposure."""
+        """Return whether known objects were searched for on any exposure."""
         return any(exposure.compared for exposure in self.exposures)
 
     @property
     def reliability_versions(self) -> list[str]:
-        """Return the models behind the reliabilities."""
+        """Return the models that gave the reliabilities."""
         return list(pc.unique(self.sources["reliabilityVersion"]).to_pylist())
 
     @property
     def made_at(self) -> str:
-        """Return when the last of its exposures was finished: the page changes only when the night does."""
+        """Return when the last of its exposures was finished, so that the page changes only with the night."""
         times = [exposure.record.finished_at for exposure in self.exposures]
         return max(times + [record.when for record in self.quarantined], default="")
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        """Return the worker time by stage, summed over the exposures, s; in the order of the stages."""
+        """Return the worker time by stage, summed over exposures, s; in the order of the stages."""
         total: Counter[str] = Counter()
         for exposure in self.exposures:
             total.update(exposure.record.seconds)
@@ -123,19 +123,19 @@ class PublishedNight:
 
 
 def known_nights(out: Path) -> tuple[str, ...]:
-    """Return the nights of which the output folder holds an exposure, published or quarantined."""
+    """Return the nights with an exposure in the output folder, published or quarantined."""
     return tuple(
         sorted({*Ledger(out).nights(), *(record.key.night for record in Quarantine(out).list() if record.key)})
     )
 
 
 def chosen_nights(out: Path) -> tuple[str, ...]:
-    """Return the nights of an output folder, to choose from.
+    """Return the nights of an output folder that can be chosen.
 
     Raises
     ------
     Misconfigured
-        It is not an output folder, or it has no night.
+        It is not an output folder, or has no night.
     """
     require_output(out)
     nights = known_nights(out)
@@ -145,12 +145,12 @@ def chosen_nights(out: Path) -> tuple[str, ...]:
 
 
 def read_night(out: Path, label: str, summary: RunSummary | None) -> PublishedNight:
-    """Read what the output folder holds of a night.
+    """Read the results of a night from the output folder.
 
     Raises
     ------
     Misconfigured
-        Something in it was written by a later version.
+        Some file was written by a later version.
     """
     store, exposures, damaged, failed = CatalogStore(out), list[Exposure](), list[str](), list[str]()
 

@@ -1,4 +1,4 @@
-"""Objects of the night, their classes and colours, and galaxies: a gallery of each morphology, and the oddest."""
+"""Objects of the night, their classes and colours; galaxies by morphology, and the oddest."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,18 +25,18 @@ from schemas.objects import BANDS, OBJECT
 from schemas.picture_classes import MORPHOLOGIES
 
 MOST = 4000
-"""Objects in the picture: the brightest."""
+"""Maximum number of objects in the picture: the brightest."""
 
 _STYLES = {"star": "part-0", "galaxy": "part-2", "quasar": "part-3", UNKNOWN: "part-other"}
 _STANDS_FOR = ("part-0", "object")
-_WORST = 0.3  # mag: colours that are less certain are not drawn
+_WORST = 0.3  # mag: colours with larger errors are not drawn
 _FEWEST = 10
-_EDGES = (1.0, 99.0)  # per cent of the points within the axes, before they are widened
+_EDGES = (1.0, 99.0)  # percentiles of the points that the axes cover, before they are extended
 
 
 @dataclass(frozen=True)
 class ObjectVerdicts:
-    """Counts of one stage: name, bar, (label, style, number, share) of each verdict, and why others have none."""
+    """Results of one stage: name, bar, (label, style, number, fraction) of each verdict, reasons for unknown ones."""
 
     name: str
     bar: str
@@ -46,7 +46,7 @@ class ObjectVerdicts:
 
 @dataclass(frozen=True)
 class Objects:
-    """Figures, verdicts, and the picture with its caption; an empty picture if too few objects have colours."""
+    """Figures, verdicts, and the picture with its caption; the picture is empty if too few objects have colours."""
 
     lead: str
     figures: tuple[Figure, ...]
@@ -122,7 +122,7 @@ def _figures(objects: pa.Table) -> tuple[Figure, ...]:
 
 
 def _reasons(table: pa.Table | None, label: NDArray[np.object_]) -> str:
-    """Return how many objects are unknown for each reason, most first; empty where no reasons are given."""
+    """Return the number of unknown objects by reason, the most frequent first; empty if no reasons are given."""
     if table is None or "unknownReason" not in table.column_names:
         return ""
     reasons = Counter(np.array(table["unknownReason"].to_pylist(), dtype=object)[label == UNKNOWN].tolist())
@@ -141,7 +141,7 @@ def _verdicts(name: str, label: NDArray[np.object_], classes: Sequence[str], not
 
 
 def _picture(objects: pa.Table, label: NDArray[np.object_] | None) -> tuple[str, str]:
-    """Draw two colours against each other or, if there are not three bands in a row, a colour and a magnitude."""
+    """Draw a colour-colour diagram or, without three adjacent bands, a colour-magnitude diagram."""
     colours = [(a, b) for a, b in pairwise(BANDS) if _certain(objects, a, b).sum() >= _FEWEST]
     for (blue, middle), (again, red) in pairwise(colours):
         if middle != again:
@@ -204,14 +204,14 @@ def _values(objects: pa.Table, name: str) -> NDArray[np.float64]:
 
 
 EACH = 8
-"""Galaxies shown of each class: the surest."""
+"""Number of galaxies shown of each class: those of highest probability."""
 
 ODDEST = 10
 
 
 @dataclass(frozen=True)
 class ShownGalaxy:
-    """Picture of a galaxy, a figure in words, and where it is."""
+    """Picture of a galaxy, its caption, and its position."""
 
     picture: Picture
     figure: str
@@ -220,7 +220,7 @@ class ShownGalaxy:
 
 @dataclass(frozen=True)
 class GalaxyGroup:
-    """Galaxies shown together: what they are, how many of a class there are in all, and some of them."""
+    """Galaxies shown together: their class, its total number, and some of them."""
 
     name: str
     number: str
@@ -280,7 +280,7 @@ class _Ranked(NamedTuple):
 def _first(
     ids: NDArray[np.int64], by: NDArray[np.floating], where: NDArray[np.bool_], most: int
 ) -> tuple[list[int], list[float]]:
-    """Return the ids with the largest values, and these."""
+    """Return the ids with the largest values, and these values."""
     rows = np.flatnonzero(where)
     rows = rows[np.argsort(-by[rows], kind="stable")][:most]
     return ids[rows].tolist(), by[rows].tolist()

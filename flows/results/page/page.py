@@ -1,4 +1,4 @@
-"""Night page: one HTML file that needs nothing else, and lists beside it where it cannot hold all."""
+"""Night page: one self-contained HTML file, and lists beside it if it cannot hold everything."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -111,7 +111,7 @@ class Content:
 
     @property
     def panel_names(self) -> frozenset[str]:
-        """Return the names of the exposures that have a panel."""
+        """Return the names of the exposures with a panel."""
         return frozenset(panel.name for panel in self.panels)
 
     @property
@@ -121,23 +121,23 @@ class Content:
 
     @property
     def has_history(self) -> bool:
-        """Return whether the quality of the night was compared with earlier nights, or is not good enough."""
+        """Return whether the quality of the night was compared with earlier nights, or is insufficient."""
         return bool(self.bad) or any(line.cells[3] != NOTHING for band in self.quality for line in band.gates)
 
     @property
     def bad(self) -> tuple[tuple[Band, str, str, str], ...]:
-        """Return band, verdict, problem and remedy of what is wrong with the quality of the night."""
+        """Return band, verdict, problem and remedy for each quality problem of the night."""
         lines = ((band, line) for band in self.quality for line in (*band.gates, *band.drifts))
         return tuple((band, line.verdict, line.problem, line.remedy) for band, line in lines if line.problem)
 
     @property
     def problems(self) -> bool:
-        """Return whether there are any."""
+        """Return whether there are any problems."""
         return bool(self.notes or self.troubles or self.bad)
 
     @property
     def sections(self) -> tuple[tuple[str, str], ...]:
-        """Return anchor and name of each section that is there."""
+        """Return anchor and name of each section on the page."""
         there = (
             ("problems", "Problems", self.problems),
             ("found", "Found", self.parts),
@@ -165,7 +165,7 @@ def write_report(
     limits: Limits = LIMITS,
     association: AssociationSettings = _ASSOCIATION,
 ) -> Path:
-    """Write ``OUT/reports/<night>/index.html``, and ``pages/0001.html``, ... beside it where it cannot hold all.
+    """Write ``OUT/reports/<night>/index.html``, and ``pages/0001.html``, ... beside it if it cannot hold everything.
 
     Parameters
     ----------
@@ -174,23 +174,23 @@ def write_report(
     night
         Label of the night, YYYYMMDD.
     summary
-        Of the run that asks for the page; None if the page is made afterwards.
+        Summary of the run that requests the page; None if the page is made later.
     truth
-        What was put into the exposures; None if that is not known.
+        Objects that were drawn into the exposures; None if not known.
     limits
-        What the page may hold.
+        Limits for the page.
     association
-        Where the detections of objects on other nights are kept.
+        Settings with the store of objects' detections in other nights.
 
     Returns
     -------
     Path
-        The page. The same night gives the same bytes.
+        Path of the page. The same night gives the same bytes.
 
     Raises
     ------
     Misconfigured
-        Something in ``out`` was written by a later version, or the page cannot be written.
+        A file in ``out`` was written by a later version, or the page cannot be written.
     Retryable
         The disk is full.
     """
@@ -209,7 +209,7 @@ def write_report(
 
 
 def render_page(page: Content) -> str:
-    """Fill in the template; text is escaped, pictures and charts go in as they are."""
+    """Fill in the template; text is escaped, pictures and charts are not."""
     return _filled("night.html.j2", page=page)
 
 
@@ -230,7 +230,7 @@ def _environment() -> Environment:
 
 
 def warm_up() -> None:
-    """Load what else a page needs, and compile the templates: that takes as long as drawing one of one exposure."""
+    """Import what a page needs, and compile the templates: this takes as long as drawing a page of one exposure."""
     import pyarrow.acero  # noqa: F401
     from PIL import Image
 
@@ -241,16 +241,16 @@ def warm_up() -> None:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A night that is drawn: what is read of it is read once.
+    """Drawing of a night, for which each input is read once.
 
     Attributes
     ----------
     out
         Output folder, with the tiles.
     night, limits
-        What is drawn, and how much of it.
+        Night, and limits for its page.
     association
-        As of `write_report`.
+        As in `write_report`.
     """
 
     out: Path
@@ -260,11 +260,11 @@ class Drawing:
 
     @cached_property
     def _damage(self) -> list[str]:
-        """Return what could not be read so far."""
+        """Return the errors of reading so far."""
         return []
 
     def _readable(self, read: Callable[[], Found]) -> Found | None:
-        """Return what is read of catalogues of the night; None, and a note, where they are damaged."""
+        """Return what is read from catalogues of the night; None, with a note, if they are damaged."""
         try:
             return read()
         except BadInput as error:
@@ -272,7 +272,7 @@ class Drawing:
             return None
 
     def _curves(self) -> NightCurves | None:
-        """Return the light curves; None, and a note, where the store of the association does not answer."""
+        """Return the light curves; None, with a note, if the store of the association does not answer."""
         try:
             return self._readable(lambda: curves_of(self.out, self.night.label, self.association))
         except (Misconfigured, Retryable) as error:
@@ -281,7 +281,7 @@ class Drawing:
 
     @cached_property
     def found(self) -> FoundNight:
-        """Return what was found, ranked."""
+        """Return the finds, ranked."""
         label = self.night.label
         motion = self._readable(lambda: read_motion(self.out, label))
         on_stars = self._readable(lambda: read_on_stars(self.out, label, self.night.sources)) or ()
@@ -292,7 +292,7 @@ class Drawing:
         return {}
 
     def _store(self, exposure: int) -> TileStore | None:
-        """Return the tiles of an exposure, opened once; None where they are pruned or damaged."""
+        """Return the tiles of an exposure, opened once; None if they were removed or are damaged."""
         if exposure not in self._stores:
             self._stores[exposure] = None
             with suppress(BadInput):
@@ -302,11 +302,11 @@ class Drawing:
 
     @cached_property
     def infos(self) -> dict[str, ExposureInfo]:
-        """Return the metadata of the exposures, of a very large night of many that are spread over it, by name."""
+        """Return the metadata of exposures by name; for a very large night, of many spread over it."""
         looked = {one.record.name: one for one in (*spread(self.night.exposures), *self._listed)}
         infos = {}
         for name, exposure in looked.items():
-            with suppress(BadInput):  # tiles may be pruned, the catalogue stays
+            with suppress(BadInput):  # tiles may have been removed, but the catalogue remains
                 infos[name] = read_info(tile_path(self.out, exposure.record.key))
         return infos
 
@@ -316,7 +316,7 @@ class Drawing:
 
     @cached_property
     def list(self) -> DrawnList:
-        """Return the list of what was found, as the page shows it."""
+        """Return the list of finds, as shown on the page."""
         return DrawnList(self.found, self.night.exposures, self._store, self.limits)
 
     def lists(self, page: Content) -> Iterator[tuple[str, str]]:
@@ -326,7 +326,7 @@ class Drawing:
             yield f"{one.number:04d}.html", text
 
     def panels(self) -> tuple[Panel, ...]:
-        """Return the overviews: of the exposures whose detections come first in the list, in the night's own order."""
+        """Return the overviews of the exposures whose detections are first in the list, in the order of the night."""
         interesting = self.found.table.filter(self.found.kinds < AT_REST)["exposure"].unique().to_pylist()
         order = dict.fromkeys([*interesting, *range(len(self.night.exposures))])
         chosen = sorted([one for one in order if self._store(one) is not None][: self.limits.panels])
@@ -345,7 +345,7 @@ class Drawing:
             return panel(store.info, difference, mask, found, of)
 
     def content(self, truth: Truth | None) -> Content:
-        """Gather and draw what the page shows."""
+        """Collect and draw the contents of the page."""
         out, night, limits = self.out, self.night, self.limits
         infos, trouble, panels, parts = tuple(self.infos.values()), troubles(night), self.panels(), self.list.parts()
         objects = self._readable(lambda: objects_of(out, night.label))
@@ -390,13 +390,13 @@ class Drawing:
 
 
 def _night_assumed(infos: Sequence[ExposureInfo]) -> str:
-    """Return why it may be another night; "" where nothing tells that."""
+    """Return why the night may be wrong; "" if there is no reason."""
     flags = {flag for info in infos for flag in info.flags}
     return "time not known" if "no_time" in flags else "site assumed" if "assumed_site" in flags else ""
 
 
 def _recoveries(out: Path, night: PublishedNight) -> tuple[Recovery, ...]:
-    """Return the recoveries from the summary of the run, if it has just made them, else from the catalogues."""
+    """Return the recoveries from the summary of the run, if it has just made them, or else from the catalogues."""
     if night.summary is not None:
         return tuple(one for one in night.summary.injection if one.night == night.label)
     return read_recoveries(out, night.label)
@@ -424,7 +424,7 @@ def _pictured(panels: Sequence[Panel], night: PublishedNight) -> str:
 
 
 def _worker_seconds(night: PublishedNight) -> Mapping[str, float]:
-    """Return worker time from the summary, with waiting, if the run made the whole night; else from the records."""
+    """Return worker time with waiting from the summary if the run made the whole night; else from the records."""
     summary = night.summary
     if summary is not None and summary.nights == (night.label,) and summary.exposures.done == len(night.exposures):
         return summary.worker_seconds

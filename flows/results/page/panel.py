@@ -1,4 +1,4 @@
-"""Overview of one exposure: its picture, and marks of what was found on it."""
+"""Overview of one exposure: its picture, with its detections marked."""
 
 import math
 from collections.abc import Sequence
@@ -15,27 +15,27 @@ from schemas.exposure import ExposureInfo
 from schemas.pixels import BAND
 
 SIDE = 800
-"""Longest side of an overview, px."""
+"""Maximum side of an overview, px."""
 LIMIT = 200_000
-"""Characters of an overview on the page, if there are few: 150 kB of picture."""
+"""Maximum size of an overview if there are few, characters: a picture of 150 kB."""
 LIMIT_ALL = 1_000_000
-"""Characters of all of them."""
+"""Maximum size of all overviews, characters."""
 MARKS, MARKS_ALL = 400, 1000
-"""Detections marked on one overview, and on all of them."""
+"""Maximum number of detections marked on one overview, and on all."""
 
 
 @dataclass(frozen=True)
 class Overview:
-    """Picture of an exposure and the marks drawn over it.
+    """Picture of an exposure, and the marks drawn on it.
 
     Attributes
     ----------
     width, height
-        Pixels of the exposure that the picture stands for: a multiple of ``factor``.
+        Size of the picture in pixels of the exposure: a multiple of ``factor``.
     factor
-        Pixels of the exposure to a pixel of the picture.
+        Pixels of the exposure per pixel of the picture.
     arrows
-        Ends (name, x, y) of the arrows to north and east from the origin, of length 1, y downwards.
+        Ends (name, x, y) of arrows to north and east, from the origin, of length 1, y downwards.
     """
 
     picture: Picture
@@ -53,7 +53,7 @@ class Overview:
 
     @property
     def caption(self) -> str:
-        """Return in words what the picture shows."""
+        """Return a description of the picture."""
         scale = "full resolution" if self.factor == 1 else f"means over {self.factor} × {self.factor} px"
         left_out = f"; {self.unmarked} more are not marked" if self.unmarked else ""
         marked = f"{count(len(self.marks), 'detection')} marked{left_out}" if self.marks else "nothing was detected"
@@ -67,7 +67,7 @@ def overview(
     directions: Compass | None,
     of: int = 1,
 ) -> Overview:
-    """Bin an exposure to at most `SIDE` px and mark what was found on it.
+    """Bin an exposure to at most `SIDE` px and mark its detections.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def overview(
     found
         Detections, the most interesting first.
     directions
-        Of north and east, None if not known.
+        Directions of north and east; None if not known.
     of
-        Number of overviews that share the page.
+        Number of overviews on the page.
     """
     ny, nx = difference.shape
     factor = max(1, math.ceil(max(ny, nx) / SIDE))
@@ -100,7 +100,7 @@ def _arrows(directions: Compass) -> list[tuple[str, float, float]]:
 
 @dataclass(frozen=True)
 class Panel:
-    """Part of the page about one exposure; ``source`` is the file that it was read from."""
+    """Part of the page about one exposure; ``source`` is its file."""
 
     name: str
     title: str
@@ -116,7 +116,7 @@ def panel(
     found: Sequence[PageDetection],
     of: int = 1,
 ) -> Panel:
-    """Draw an exposure with what was found on it; parameters as of `overview`, and its metadata."""
+    """Draw an exposure and its detections; ``info`` is its metadata, other parameters as in `overview`."""
     return Panel(
         name=info.name,
         title=f"Visit {info.visit}, detector {info.detector}",

@@ -1,4 +1,4 @@
-"""Pictures of pixels: robust stretch, masked areas in a colour of their own, a data URI."""
+"""Pictures of pixels, with robust scaling, coloured masks, and data URIs."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MASKED, OUTSIDE = 254, 255
-"""Levels that are not brightness: an unusable pixel, and one beyond the border of the image."""
+"""Levels for an unusable pixel, and for one beyond the border of the image."""
 
 _BRIGHTEST = 253
 _TINY = 1e-30
@@ -31,9 +31,9 @@ class Picture:
     Attributes
     ----------
     uri
-        ``data:`` URI of it.
+        Its ``data:`` URI.
     width, height
-        Its pixels.
+        Size, px.
     """
 
     uri: str
@@ -45,7 +45,7 @@ _SPREAD = 1.4826  # standard deviation of a Gaussian over its median absolute de
 
 
 def level_and_noise(values: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the median of the finite values and their spread by the median deviation; 0 and 1 without any."""
+    """Return the median of the finite values, and the standard deviation from the median deviation; 0 and 1 if none."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 0.0, 1.0
@@ -54,7 +54,7 @@ def level_and_noise(values: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def usable(difference: NDArray[np.float32], mask: NDArray[np.uint16]) -> NDArray[np.bool_]:
-    """Return which pixels have a finite value and no bit of `UNUSABLE`."""
+    """Return which pixels are finite and have no bit of `UNUSABLE`."""
     return np.asarray(np.isfinite(difference) & ((mask & np.uint16(UNUSABLE)) == 0))
 
 
@@ -66,11 +66,11 @@ def stretch(
     Parameters
     ----------
     values : (ny, nx)
-        Pixels; one that is not finite gives `MASKED`.
+        Pixels; non-finite ones become `MASKED`.
     background, noise
         Level and standard deviation of the sky, same unit.
     low, high
-        Values shown black and white, in units of ``noise`` from ``background``.
+        Values shown black and white, in units of ``noise`` relative to ``background``.
 
     Returns
     -------
@@ -94,13 +94,13 @@ def bin_mean(difference: NDArray[np.float32], good: NDArray[np.bool_], factor: i
     difference, good : (ny, nx)
         Pixels, and which of them count.
     factor
-        Side of a block, px. Blocks that reach over the upper or right border are filled with pixels that do not
+        Side of a block, px. Blocks that extend beyond the upper or right border are padded with pixels that do not
         count.
 
     Returns
     -------
     (ceil(ny / factor), ceil(nx / factor)) float64
-        NaN where fewer than half of the block's pixels count.
+        NaN if fewer than half of the block's pixels count.
     """
     counts = _block_sums(good.astype(np.int32), factor)
     total = _block_sums(np.where(good, difference, 0).astype(np.float64), factor)
@@ -108,7 +108,7 @@ def bin_mean(difference: NDArray[np.float32], good: NDArray[np.bool_], factor: i
 
 
 def _block_sums(values: NDArray[Any], factor: int) -> NDArray[Any]:
-    """Return sums over blocks: of whole rows first, which lie together in memory, then along what is left."""
+    """Return sums over blocks: first over rows, which are contiguous in memory, then over columns."""
     ny, nx = values.shape
     if ny % factor or nx % factor:
         values = np.pad(values, ((0, -ny % factor), (0, -nx % factor)))
@@ -129,16 +129,16 @@ def colour_png(picture: NDArray[np.uint8]) -> Picture:
 
 
 def figure_uri(figure: "Figure") -> str:
-    """Return a figure of matplotlib as a PNG, in a ``data:`` URL."""
+    """Return a matplotlib figure as PNG in a ``data:`` URL."""
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return _uri(file, "png")
 
 
 def jpeg(levels: NDArray[np.uint8], limit: int) -> Picture:
-    """Return a JPEG of ``levels``, the first row at the bottom, in the best quality below ``limit`` characters.
+    """Return a JPEG of ``levels``, the first row at the bottom, of the highest quality below ``limit`` characters.
 
-    The lowest quality is used whatever it comes to: 45,000 characters for 800 x 800 px of Gaussian noise.
+    The lowest quality is used whatever its size: 45,000 characters for 800 x 800 px of Gaussian noise.
     """
     image = Image.fromarray(_palette()[np.ascontiguousarray(levels[::-1])])
     for quality in (88, 80, 70, 62, 55, 48, 40, 30, 15):

@@ -1,4 +1,4 @@
-"""Clouds of points, and values over nights, as inline SVG."""
+"""Scatter plots, and values over nights, as inline SVG."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 14, 48
 
 @dataclass(frozen=True)
 class Dots:
-    """Points of one kind; ``style`` names their class in the style sheet."""
+    """Points of one kind, and their class in the style sheet (``style``)."""
 
     style: str
     x: NDArray[np.floating]
@@ -24,7 +24,7 @@ class Dots:
 
 
 def scatter_chart(across: Axis, upward: Axis, series: Sequence[Dots], title: str) -> str:
-    """Return points as an SVG element; later series lie on top."""
+    """Return points as an SVG element; later series are drawn on top."""
     parts = [*_axes(across, upward), *(_dots(across, upward, dots) for dots in series if len(dots.x))]
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
@@ -59,18 +59,18 @@ def _axes(across: Axis, upward: Axis) -> Iterator[str]:
 
 
 def _dots(across: Axis, upward: Axis, dots: Dots) -> str:
-    """Return one path for all points: each a line of no length with round ends."""
+    """Return one path for all points: each is a line of zero length with round ends."""
     places = zip(_x(across.share(dots.x)), _y(upward.share(dots.y)), strict=True)
     return f'<path class="dots {dots.style}" d="{"".join(f"M{x:.0f} {y:.0f}h0" for x, y in places)}"/>'
 
 
 _MOST_LABELS = 6
-_EQUAL = 1e-9  # share of a value: what differs by less is the same but for its last digits
+_EQUAL = 1e-9  # relative difference below which values are equal except for rounding
 
 
 @dataclass(frozen=True)
 class TrendNight:
-    """Value of a night, the median of those before it with its scatter, and the verdict; null: not known."""
+    """Value in a night, the median of earlier nights with its scatter, and the verdict; null: not known."""
 
     label: str
     value: float | None
@@ -81,24 +81,24 @@ class TrendNight:
 
 @dataclass(frozen=True)
 class Scale:
-    """Scale of values in the chart: from ``low`` at the bottom to ``high`` at the top."""
+    """Scale of values in the chart, from ``low`` at the bottom to ``high`` at the top."""
 
     nights: int
     low: float
     high: float
 
     def x(self, place: int) -> float:
-        """Return the pixel of a night."""
+        """Return the horizontal pixel of a night."""
         return _LEFT + (WIDTH - _LEFT - _RIGHT) * (place + 0.5) / self.nights
 
     def y(self, value: float) -> float:
-        """Return the pixel of a value, clipped to the chart."""
+        """Return the vertical pixel of a value, clipped to the chart."""
         share = min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
         return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * share
 
 
 def trend_chart(nights: Sequence[TrendNight], title: str, upward: str) -> str:
-    """Draw some nights, the earliest first, one of them with a value at least; the last is marked."""
+    """Draw nights, the earliest first, at least one with a value; the last is emphasised."""
     ticks = _ticks(nights)
     scale = Scale(len(nights), ticks[0], ticks[-1])
     parts = [*_trend_axes(nights, scale, ticks, upward), *_band(nights, scale), *_points(nights, scale)]
@@ -107,7 +107,7 @@ def trend_chart(nights: Sequence[TrendNight], title: str, upward: str) -> str:
 
 
 def _ticks(nights: Sequence[TrendNight]) -> list[float]:
-    """Round steps, 1, 2 or 5 times a power of ten, that hold all values and medians with their scatter."""
+    """Return round steps, 1, 2 or 5 times a power of ten, that span all values and medians with their scatter."""
     values = [one.value for one in nights if one.value is not None]
     for one in nights:
         if one.median is not None:

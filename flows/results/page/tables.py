@@ -36,12 +36,12 @@ from schemas.summary import ELAPSED, CauseCount, ExposureCounts
 SNR_EDGES = (4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 100)
 
 LENGTH_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""Inner edges: the first and the last bin are open."""
+"""Inner bin edges; the first and the last bin are open."""
 
 
 @dataclass(frozen=True)
 class CauseRow:
-    """Cause, and the numbers of candidates with it that were refused, and published with its flag."""
+    """Cause, and the numbers of candidates refused for it, and published with its flag."""
 
     cause: str
     refused: str
@@ -49,7 +49,7 @@ class CauseRow:
 
 
 def cause_rows(night: PublishedNight) -> tuple[CauseRow, ...]:
-    """List the causes that some candidate of the night had, in the order of their flags."""
+    """List the causes found in candidates of the night, in the order of their flags."""
     total = total_causes(exposure.record.causes for exposure in night.exposures)
     return tuple(
         CauseRow(cause_words(name), count(counted.refused), count(counted.published))
@@ -59,20 +59,20 @@ def cause_rows(night: PublishedNight) -> tuple[CauseRow, ...]:
 
 
 def refused_words(causes: Mapping[str, CauseCount]) -> str:
-    """Return the candidates refused by cause, in a line; a dash if there are none."""
+    """Return the refused candidates by cause, in a line; a dash if there are none."""
     parts = [f"{cause_words(name)} {count(counted.refused)}" for name, counted in causes.items() if counted.refused]
     return ", ".join(parts) or NOTHING
 
 
 def cause_words(name: str) -> str:
-    """Return words for a cause, the name of a flag in lower case; one that is not known is returned as it is."""
+    """Return words for a cause, the name of a flag in lower case; an unknown one is returned unchanged."""
     flag = DetectionFlag.__members__.get(name.upper())
     return name.replace("_", " ") if flag is None else FLAG_WORDS[flag]
 
 
 @dataclass(frozen=True)
 class TroubleRow:
-    """Row of one input: its place, the problem, the remedy ("" if none is known)."""
+    """Row for one input: its name, the problem, the remedy ("" if none is known)."""
 
     status: str
     source: str
@@ -82,7 +82,7 @@ class TroubleRow:
 
 
 def troubles(night: PublishedNight) -> tuple[TroubleRow, ...]:
-    """List what failed in this run, exposures first, then the inputs in quarantine, by source."""
+    """List the failures of this run, exposures first, then the inputs in quarantine, by source."""
     summary = night.summary
     failed = () if summary is None else (*summary.failed, *summary.night_failed, *summary.alerts_failed)
     return (
@@ -105,7 +105,7 @@ _OWN_STYLES = {"other": "part-other", "waiting": "part-waiting"}
 
 @dataclass(frozen=True)
 class StageTime:
-    """Worker time of one part of the work, in words; ``style`` names its colour in the style sheet."""
+    """Worker time for one part of the work, in words; ``style`` is the name of its colour in the style sheet."""
 
     stage: str
     style: str
@@ -115,7 +115,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Timing:
-    """Bar and legend of the worker time by its use."""
+    """Bar and legend of the worker time by part of the work."""
 
     bar: str
     stages: tuple[StageTime, ...]
@@ -123,7 +123,7 @@ class Timing:
 
 
 def timing(seconds: Mapping[str, float]) -> Timing | None:
-    """Divide the worker time among the parts of the work; None if nothing was timed."""
+    """Divide the worker time among parts of the work; None if nothing was timed."""
     spent = {stage: time for stage, time in seconds.items() if stage not in ELAPSED and time > 0}
     total = sum(spent.values())
     if not total:
@@ -155,7 +155,7 @@ HEADINGS = (
     ("Notes", ""),
     ("File", ""),
 )
-"""Names of the columns, and what they are measured in."""
+"""Names of the columns, and their units."""
 
 _NOTES = {
     "no_wcs": "no WCS", "no_zero_point": "no zero point", "assumed_psf": "PSF assumed",
@@ -169,14 +169,14 @@ _NOTES = {
 
 
 def assumed_notes(infos: Sequence[ExposureInfo], exposures: int) -> tuple[str, ...]:
-    """Return a line for each kind of assumption that exposures rest on or of what is not known of them.
+    """Return a line for each kind of assumption about exposures, or of missing information.
 
     Parameters
     ----------
     infos
-        Of exposures of the night.
+        Metadata of exposures of the night.
     exposures
-        How many it has: where not all were looked at, the lines say so.
+        Total number of exposures: if not all were examined, the lines say so.
     """
     counted = Counter(flag for info in infos for flag in info.flags)
     among = f" of {count(len(infos))} looked at" if len(infos) < exposures else ""
@@ -192,14 +192,14 @@ def assumed_notes(infos: Sequence[ExposureInfo], exposures: int) -> tuple[str, .
 
 @dataclass(frozen=True)
 class ExposureRow:
-    """Row of an exposure: cells in the order of `HEADINGS`."""
+    """Row for an exposure: cells for the columns `HEADINGS`."""
 
     name: str
     cells: tuple[Told, ...]
 
 
 def exposure_row(exposure: Exposure, info: ExposureInfo | None) -> ExposureRow:
-    """Describe an exposure; what is not known is a dash. ``info`` is None where its tiles are gone."""
+    """Describe an exposure; unknown values are dashes. ``info`` is None if its tiles were removed."""
     record = exposure.record
     notes = ", ".join(_NOTES.get(flag, flag.replace("_", " ")) for flag in info.flags) if info else "tiles are gone"
     cells = (
@@ -220,7 +220,7 @@ def exposure_row(exposure: Exposure, info: ExposureInfo | None) -> ExposureRow:
 
 
 def _assumed(info: ExposureInfo) -> dict[str, str]:
-    """Return the columns that rest on an assumption, and on which."""
+    """Return column -> assumption that it depends on."""
     found = dict[str, str]()
     if info.psf.source == "assumed":
         found |= {"Seeing": "PSF", "Depth": "PSF"}
@@ -230,7 +230,7 @@ def _assumed(info: ExposureInfo) -> dict[str, str]:
 
 
 def _seeing(infos: Sequence[ExposureInfo]) -> str:
-    """Return the median FWHM: in arcsec where each exposure has a scale, else in px."""
+    """Return the median FWHM, in arcsec if each exposure has a scale, else in px."""
     scales = [directions.scale for info in infos if (directions := compass(info)) is not None]
     if len(scales) < len(infos):
         return number(median(info.psf.fwhm_px for info in infos), 1, " px")
@@ -255,11 +255,11 @@ def _described(info: ExposureInfo) -> tuple[str, ...]:
 
 
 LOOKED_AT = 200
-"""Exposures, spread over the night, whose depth and seeing are looked at for the first sentence."""
+"""Number of exposures, spread over the night, examined for depth and seeing in the first sentence."""
 
 
 def headline(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[Told, ...]:
-    """Return the first sentence in parts: what was searched, how deep in each band, and the seeing."""
+    """Return the first sentence in parts: what was searched, depth in each band, and seeing."""
     searched, looked = _searched(night), spread(infos, LOOKED_AT)
     if not looked:
         return searched
@@ -278,7 +278,7 @@ def headline(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[Told
 
 
 def _searched(night: PublishedNight) -> tuple[Told, ...]:
-    """Return how many exposures were searched, and how many files in quarantine are of none that is counted."""
+    """Return the number of exposures searched, and of files in quarantine that do not belong to these."""
     published = {exposure.record.key for exposure in night.exposures}
     refused = [record.key for record in night.quarantined]
     lost = {key for key in refused if key is not None and key not in published}
@@ -292,7 +292,7 @@ def _searched(night: PublishedNight) -> tuple[Told, ...]:
 
 
 def _failed(night: PublishedNight) -> set[str]:
-    """Return the files of exposures of a night of which nothing is published, as each was given up on or not begun."""
+    """Return the files of exposures of a night without published results, which failed or were not begun."""
     summary, done = night.summary, {exposure.record.source_uri for exposure in night.exposures}
     of_run = summary.failed if summary is not None and {*summary.nights} <= {night.label} else ()
     return {*night.failed, *(trouble.uri for trouble in of_run)} - done
@@ -300,7 +300,7 @@ def _failed(night: PublishedNight) -> set[str]:
 
 @dataclass(frozen=True)
 class Counts:
-    """Exposures of a run by outcome: a bar, its key as (name, style, number), and their sum."""
+    """Exposures of a run by outcome: a bar, its legend as (name, style, number), and their sum."""
 
     bar: str
     parts: tuple[tuple[str, str, str], ...]
@@ -326,14 +326,14 @@ def lead(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[str, ...
 
 
 def _span(first: str, last: str) -> str:
-    """Return two times to the minute, without repetition."""
+    """Return two times to the minute, without repeating the date."""
     if first == last:
         return first
     return f"{first} to {last[11:] if first[:10] == last[:10] else last}"
 
 
 def figures(night: PublishedNight, infos: Sequence[ExposureInfo]) -> tuple[Figure, ...]:
-    """Return the key figures of a night; those of time only where a run has recorded them."""
+    """Return the key figures of a night; those about time only if recorded by a run."""
     records = [exposure.record for exposure in night.exposures]
     windows, unscored = sum(r.windows for r in records), sum(r.windows_unscored for r in records)
     reliable = pc.sum(pc.greater_equal(night.sources["reliability"], GRADES[0][1])).as_py() or 0
@@ -368,7 +368,7 @@ def counts(exposures: ExposureCounts) -> Counts:
 
 
 def _rate(windows: int, night: PublishedNight, wall: float) -> str:
-    """Return the windows per second, where the run searched everything on the page."""
+    """Return the windows per second, if the run searched everything on the page."""
     if night.summary is None or night.summary.windows != windows or wall <= 0:
         return ""
     return f"{count(round(windows / wall))} places a second"
@@ -402,14 +402,14 @@ def _histogram(
 
 
 NIGHTS = 60
-"""Most nights in a chart."""
+"""Maximum number of nights in a chart."""
 
 _WORDS: dict[Verdict, str] = {"pass": "pass", "warn": "warning", "fail": "fail", "no_history": "not enough history"}
 
 
 @dataclass(frozen=True)
 class QualityLine:
-    """Row of a table: cells, the verdict as a class of the style sheet and in words, the problem and its remedy."""
+    """Row of a table: cells, the verdict as style class and in words, the problem and its remedy."""
 
     cells: tuple[str, ...]
     style: str
@@ -432,7 +432,7 @@ class Band:
 
 
 def quality_of(out: Path, night: str) -> tuple[Band, ...]:
-    """Describe the verdicts on a night, as they are kept in the ledger; nothing of a night that was not judged."""
+    """Describe the verdicts on a night recorded in the ledger; empty if it was not judged."""
     ledger = Ledger(out)
     record = ledger.quality(night)
     if record is None:
@@ -476,7 +476,7 @@ def _charts(band: BandQuality, nights: Sequence[QualityRecord]) -> Iterator[tupl
         known = [_place(record, band, gate) for record in nights]
         found = [one for one in known if one is not None]
         if len(found) < 2:
-            continue  # one night is not a history: its values are in the table
+            continue  # one night is not a history; its values are in the table
         words = _capital(METRICS[gate.metric].words)
         yield words, trend_chart(found, f"{words} over {count(len(found), 'night')}", gate.unit or "S/N")
 

@@ -1,4 +1,4 @@
-"""Numbers, times, places and flags in readable form."""
+"""Numbers, times, positions and flags in readable form."""
 
 import math
 import re
@@ -17,7 +17,7 @@ from schemas.dia_source import DetectionFlag
 from schemas.exposure import ExposureInfo
 
 NOTHING = "–"
-"""Stands for a value that is not known."""
+"""Shown for an unknown value."""
 
 FLAG_WORDS = {
     DetectionFlag.EDGE: "at the edge",
@@ -61,7 +61,7 @@ _MONTHS = (
 )
 
 GRADES = (("a", 0.9, "0.9 and more"), ("b", 0.7, "0.7 to 0.9"), ("c", 0.5, "0.5 to 0.7"), ("d", 0.0, "below 0.5"))
-"""Classes of reliability: letter, least reliability, words."""
+"""Classes of reliability: letter, minimum reliability, words."""
 
 
 def flag_words(flags: int) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
 
 
 def probability(value: float | None, digits: int = 2) -> str:
-    """Return a probability with ``digits`` decimals, or as above 0.99 or below 0.01: none is told as certain.
+    """Return a probability with ``digits`` decimals, or as above 0.99 or below 0.01: none is shown as certain.
 
     >>> probability(0.9961), probability(0.994), probability(0.004), probability(0.9997, 3)
     ('> 0.99', '0.99', '< 0.01', '> 0.999')
@@ -110,9 +110,9 @@ def expected(chance: float) -> str:
 
 
 def measured(value: float | None, error: float | None, digits: int | None = 1, unit: str = "") -> str:
-    """Return ``value`` ± ``error`` with the digits that the error leaves, two of it where it begins with 1 or 2.
+    """Return ``value`` ± ``error`` with the digits justified by the error: two of it if it begins with 1 or 2.
 
-    Without an error it is `number` with ``digits`` decimals; None: with five significant digits.
+    Without an error, as `number` with ``digits`` decimals; None: with five significant digits.
     """
     if value is None or not math.isfinite(value):
         return NOTHING
@@ -146,17 +146,17 @@ def sexagesimal(ra: float, dec: float) -> tuple[str, str]:
 
 
 def count(value: int, noun: str = "") -> str:
-    """Return ``value`` with thousands separated, and with its noun in the right number if one is given."""
+    """Return ``value`` with thousands separated, and its noun, if given, in singular or plural."""
     return counted(value, noun) if noun else f"{value:,}"
 
 
 def file_name(uri: str) -> str:
-    """Return the last part of a path or URL, or all of it where there is none."""
+    """Return the last part of a path or URL, or all of it if there is none."""
     return PurePosixPath(uri).name or uri
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time: 4.2 s, 48 s, 3 min 12 s, 2 h 05 min."""
+    """Return a duration: 4.2 s, 48 s, 3 min 12 s, 2 h 05 min."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -178,7 +178,7 @@ def night_words(night: str) -> str:
 
 
 def day_words(day: date) -> str:
-    """Write a date in words, the same whatever the locale."""
+    """Return a date in words, whatever the locale."""
     return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
 
 
@@ -190,12 +190,12 @@ def utc(mjd_tai: float) -> str:
 
 
 def seen(row: Mapping[str, Any]) -> str:
-    """Return the time of a detection, ``midpointMjdTai``, as `utc`; a dash if nothing told it."""
+    """Return the time of a detection, ``midpointMjdTai``, as `utc`; a dash if not known."""
     return NOTHING if row["flags"] & DetectionFlag.NO_TIME else utc(row["midpointMjdTai"])
 
 
 def exposed(info: ExposureInfo) -> str:
-    """Return the middle of an exposure, UTC; that it is not known, if nothing told it."""
+    """Return the middle of an exposure, UTC, or that it is not known."""
     return "time not known" if "no_time" in info.flags else f"{utc(info.midpoint_mjd_tai)} UTC"
 
 
@@ -203,12 +203,12 @@ _FOLLOWS = re.compile(r"no \w+: stage (?P<stage>\w+) did not run")
 
 
 def idle_words(not_run: Mapping[str, str]) -> tuple[str, ...]:
-    """Return why stages had nothing to work on: each reason once, without those that lack only what another one gives.
+    """Return why stages had no work: each reason once, without those of stages that only lack another's output.
 
     Parameters
     ----------
     not_run
-        Stage -> reason, as `schemas.summary.RunSummary` has it.
+        Stage -> reason, as in `schemas.summary.RunSummary`.
     """
     stages = dict[str, list[str]]()
     for stage, reason in not_run.items():
@@ -228,7 +228,7 @@ class Figure:
 
 
 class Told(NamedTuple):
-    """Value in words, and, where it rests on an assumption, on which: the page shows that it does."""
+    """Value in words and, if it depends on an assumption, that assumption, which the page indicates."""
 
     name: str
     value: str
@@ -236,9 +236,9 @@ class Told(NamedTuple):
 
 
 def links(ra: float, dec: float, mjd_tai: float | None, designation: str = "") -> tuple[tuple[str, str], ...]:
-    """Return name and address of pages about a place (deg) at a time, of the services that astronomers ask first.
+    """Return name and address of pages about a position (deg) at a time, from services often used by astronomers.
 
-    Without a time those of what moves are left out, but for the page of a ``designation``.
+    Without a time, pages about moving objects are left out, except that of a ``designation``.
     """
     place = f"{ra:.6f} {dec:+.6f}"
     simbad = {"Coord": place, "CooFrame": "ICRS", "Radius": 10, "Radius.unit": "arcsec"}
@@ -257,7 +257,7 @@ def links(ra: float, dec: float, mjd_tai: float | None, designation: str = "") -
 def _moving_links(ra: float, dec: float, mjd_tai: float) -> tuple[tuple[str, str], ...]:
     told = utc(mjd_tai)
     hours, minutes, seconds = (int(part) for part in told[11:].split(":"))
-    # Of the last minute of a month it must not become the day after, of which there is none.
+    # The last minute of a month must not become the next day, which does not exist.
     day = int(told[8:10]) + min((hours + (minutes + seconds / 60) / 60) / 24, 0.999)
     right, north = sexagesimal(ra, dec)
     around = {"radius": 15, "limit": "24.0", "oc": 500, "sort": "d", "mot": "h"}
