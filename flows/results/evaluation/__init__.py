@@ -1,1 +1,1 @@
-"""Catalogues against the truth."""
+"""Comparison of results with the truth."""

@@ -21,7 +21,7 @@ from schemas.errors import BadInput
 from schemas.picture_classes import morphologies
 
 _ANOMALOUS = 0.5
-"""Verdicts from this one on call a picture anomalous, if it has to be one or the other."""
+"""Minimum verdict of pictures that count as anomalous."""
 
 _BINS = 60
 
@@ -37,35 +37,35 @@ def evaluate_anomaly(
     draw: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Score a model on pictures whose labels are normal or not.
+    """Score a model on pictures with labels that are normal or not.
 
     Parameters
     ----------
     data
-        CSV files of ``location, label``, or folders whose sub-folders are named by what is in them.
+        CSV files of ``location, label``, or folders with sub-folders named after their contents.
     normal
-        Labels of normal pictures; every other one is anomalous. None: those that `stands_for_real` knows.
+        Labels of normal pictures; all others are anomalous. Empty: those that `stands_for_real` recognises.
     model
         Shipped name, or folder.
     unseen
-        Leave out pictures that the model has learnt from.
+        Whether to leave out pictures that the model has learnt from.
     draw
         Folder for `draw_scores`.
     say
-        Receives which files are left out, and which of ``normal`` no picture has.
+        Receives messages about files that are left out, and labels in ``normal`` without pictures.
 
     Returns
     -------
     dict
-        As of `anomaly_figures`, with ``unreadable`` (file -> why), ``unlabelled`` and ``trained_on``: how many of the
-        pictures the model has learnt from, whose scores are not a test.
+        As in `anomaly_figures`, with ``unreadable`` (file -> why), ``unlabelled`` and ``trained_on``: the number of
+        pictures that the model has learnt from, whose scores are not a test.
 
     Raises
     ------
     BadInput
         There is no readable picture with a label, or none with one of ``normal`` (``no_normal``).
     Misconfigured
-        There is no such model.
+        The model does not exist.
     """
     card, arrays = read_weights("anomaly", model)
     judge = AnomalyModel(card, arrays)
@@ -96,7 +96,7 @@ def evaluate_anomaly(
 
 
 def tell_absent(normal: Sequence[str], files: Sequence[PictureFile], say: Callable[[str], None]) -> None:
-    """Tell which labels of ``--normal`` no picture has: they may be misspelt."""
+    """Report the labels of ``--normal`` that no picture has: they may be misspelt."""
     labels = {file.label for file in files}
     if absent := sorted(set(normal) - labels):
         names = ", ".join(sorted(label for label in labels if label)[:10])
@@ -117,19 +117,19 @@ def anomaly_figures(
     Parameters
     ----------
     scores, verdicts : (n,)
-        The larger the less normal; of `kernels.pictures.anomaly_model.VERDICTS`.
+        Larger for less normal pictures; verdict from `kernels.pictures.anomaly_model.VERDICTS`.
     labels
-        Of each picture.
+        Label of each picture.
     normal
-        Labels that are normal.
+        Labels of normal pictures.
 
     Returns
     -------
     dict
         ``n``, ``auc`` of anomalous against normal pictures with ``auc_interval`` (95 %; null if all are normal),
-        ``accuracy``, ``accuracy_interval``, ``macro_f1`` and ``confusion`` (normal, anomalous) where verdicts from 0.5
-        on count as anomalous, ``verdicts`` (label -> verdict -> pictures), ``per_label`` (label -> n, normal, median
-        score, and its own area against the normal ones).
+        ``accuracy``, ``accuracy_interval``, ``macro_f1`` and ``confusion`` (normal, anomalous) with verdicts of at
+        least 0.5 counting as anomalous, ``verdicts`` (label -> verdict -> pictures), ``per_label`` (label -> n, normal,
+        median score, and its own area against the normal ones).
     """
     kind = np.array(labels)
     is_normal = np.isin(kind, list(normal))
@@ -159,7 +159,7 @@ def anomaly_figures(
 
 
 def draw_scores(folder: Path, scores: NDArray[np.floating], labels: Sequence[str], limits: Sequence[float]) -> Path:
-    """Write ``scores.png`` into a folder: a histogram of the scores of each label, and the four limits."""
+    """Write ``scores.png`` into a folder: a histogram of the scores for each label, and the four limits."""
     folder.mkdir(parents=True, exist_ok=True)
     figure, (panel,) = new_figure()
     kind, shown = np.array(labels), np.clip(scores, None, np.quantile(scores, 0.99))

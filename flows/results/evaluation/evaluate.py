@@ -1,4 +1,4 @@
-"""Detections against the truth: completeness, false detections, errors of measurement."""
+"""Comparison of detections with the truth: completeness, false detections, measurement errors."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -16,24 +16,24 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Truth:
-    """Sources put into images; one entry per source and image.
+    """Sources in images, one entry per source and image.
 
     Attributes
     ----------
     kind
-        streak | point | satellite.
+        streak, point or satellite.
     visit, detector
-        Image it is on.
+        Image with the source.
     x, y
         Centre, 0-based px.
     snr
         S/N of the true template in the correlated noise.
     length, angle
-        Before convolution with the PSF, px; from +x towards +y, deg.
+        Length and angle before convolution with the PSF, px; from +x towards +y, deg.
     visible
-        Share of the template on usable pixels; 1 where the table does not say.
+        Fraction of the template on usable pixels; 1 if not given.
     fwhm, beta
-        Moffat PSF at its place, px; NaN where the table does not say.
+        Moffat PSF at its position, px; NaN if not given.
     """
 
     kind: NDArray[np.str_]
@@ -52,16 +52,16 @@ class Truth:
         return len(self.kind)
 
     def take(self, rows: NDArray[np.bool_] | Ints) -> Self:
-        """Return some of the rows."""
+        """Return the given rows."""
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def on(self, visit: int, detector: int) -> Self:
-        """Return what is on one image."""
+        """Return the sources on one image."""
         return self.take((self.visit == visit) & (self.detector == detector))
 
     @property
     def images(self) -> frozenset[tuple[int, int]]:
-        """Return the images that have any truth, as (visit, detector)."""
+        """Return the images with any source, as (visit, detector)."""
         return frozenset(zip(self.visit.tolist(), self.detector.tolist(), strict=True))
 
     @property
@@ -82,11 +82,11 @@ class Detections:
     x, y
         Centres, 0-based px.
     score
-        Higher is surer.
+        Score of each; higher is more certain.
     snr, length, angle
-        Measured; NaN where the search does not say. Length px, angle deg from +x towards +y.
+        Measured values; NaN if the search gives none. Length px, angle deg from +x towards +y.
     classed : (n,) bool
-        Whether it is given as a satellite or an aeroplane; None where the search does not tell them apart.
+        Whether it is classified as a satellite or aeroplane; None if the search does not classify.
     """
 
     x: Floats
@@ -99,7 +99,7 @@ class Detections:
 
     @classmethod
     def of(cls, x: Floats, y: Floats, score: Floats) -> "Detections":
-        """Make the detections of a search that gives no more than place and score."""
+        """Return the detections of a search that gives only positions and scores."""
         unknown = np.full(len(x), np.nan)
         return cls(x, y, score, unknown, unknown, unknown)
 
@@ -111,11 +111,11 @@ class Image:
     Attributes
     ----------
     detections, truth
-        Detections reported, and the truth.
+        Reported detections, and the truth.
     oracle_snr
-        What the filter that knows the truth measures at each row of ``truth``; NaN where it is not known.
+        Measurement by the filter that knows the truth, for each row of ``truth``; NaN if not known.
     oracle_area_px
-        Usable area of the image; NaN where it is not known.
+        Usable area of the image; NaN if not known.
     """
 
     detections: Detections
@@ -126,27 +126,27 @@ class Image:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Streaks that count, and false detections, of a set of images.
+    """Streaks that count, and false detections, in a set of images.
 
     Attributes
     ----------
     images
         Number of images searched.
     snr, length
-        True values of each streak that counts, px.
+        True values for each streak that counts; length in px.
     score
-        Of the detection that found it; minus infinity if none did.
+        Score of the detection that found it; minus infinity if none did.
     dx, dy, length_error, angle_error
-        Measured less true, px and deg (-90 to 90); NaN where it was not found or not measured.
+        Measured minus true, px and deg (-90 to 90); NaN if not found or not measured.
     oracle_snr, oracle_area_px
-        See `Image`; the area is the mean per image.
+        See `Image`; the area is the mean over images.
     false_score, false_snr
-        Of each false detection.
+        Values of each false detection.
     uncounted
-        Detections on something that is there but does not count.
+        Number of detections on real sources that do not count.
     rows
-        Number of detections by what they are: streak, other (points, streaks mostly hidden, second finds), satellite
-        (with their class), satellite_unclassed and artefact; the last two are the false ones.
+        Number of detections by class: streak, other (points, mostly hidden streaks, repeated finds), satellite
+        (classified as one), satellite_unclassed and artefact; the last two are the false ones.
     """
 
     images: int
@@ -176,18 +176,18 @@ class Evaluation:
 
     @property
     def purity(self) -> float | None:
-        """Return the share of streaks among the detections that count; None if there are none."""
+        """Return the fraction of streaks among the detections that count; None if there are none."""
         found = int(self.found.sum())
         return found / (found + len(self.false_score)) if found + len(self.false_score) else None
 
 
 def evaluate(images: Iterable[Image]) -> Evaluation:
-    """Match the detections of each image to its truth, and gather the outcome.
+    """Match the detections of each image to its truth, and combine the results.
 
     Parameters
     ----------
     images
-        Every image searched, those without detections or without truth too.
+        All images searched, including those without detections or truth.
     """
     outcomes = [_outcome(image) for image in images]
 

@@ -1,4 +1,4 @@
-"""Evaluation of membership in clusters on labelled galaxies."""
+"""Evaluation of cluster membership on labelled galaxies."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ _STEP = 1e-4  # degrees
 
 
 def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = False) -> dict[str, Any]:
-    """Score a model, and the two simplest rules, on a table of galaxies.
+    """Score a model, and two simple rules, on a table of galaxies.
 
     Parameters
     ----------
@@ -32,23 +32,23 @@ def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = Fa
     model
         Shipped name, or folder.
     unseen
-        Leave out galaxies that the model has learnt from, by their place on the sky.
+        Whether to leave out galaxies that the model has learnt from, recognised by their position.
 
     Returns
     -------
     dict
-        As of `membership_figures`, with ``truth`` (where the class is from), ``unjudged`` (rows with a class, but
-        without a photometric redshift), ``unlabelled`` (rows without a class), ``assumed_errors`` (rows judged whose
-        photometric redshift has no error: a typical one was taken), ``star_redshifts`` (rows left out), ``not_given``
+        As in `membership_figures`, with ``truth`` (source of the class), ``unjudged`` (rows with a class but no
+        photometric redshift), ``unlabelled`` (rows without a class), ``assumed_errors`` (judged rows whose photometric
+        redshift has no error, for which a typical one was assumed), ``star_redshifts`` (rows left out), ``not_given``
         (values beyond the limits of their column), ``trained_on`` (rows that the model has learnt from, whose figures
-        are not a test), and, if the table has another classification, the same under ``published``.
+        are not a test), and, if the table has another classification, the same for it under ``published``.
 
     Raises
     ------
     BadInput
         The table cannot be used, or no row has a class.
     Misconfigured
-        There is no such table or model.
+        The table or model does not exist.
     """
     card, arrays = read_weights("membership", model)
     judge = membership_model(card, arrays)
@@ -89,7 +89,7 @@ def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = Fa
 
 
 def place_numbers(table: ClusterTable) -> NDArray[np.int64]:
-    """Return a number for each place of 0.36 arcsec on the sky, (n,); -1 where none is given."""
+    """Return a number for each position, to 0.36 arcsec on the sky, (n,); -1 if none is given."""
     ra, dec = table.columns["ra"], table.columns["dec"]
     known = np.isfinite(ra) & np.isfinite(dec)
     x, y = (np.rint(np.where(known, one, 0) / _STEP).astype(np.int64) for one in (ra, dec))
@@ -103,27 +103,27 @@ def membership_figures(
     region: NDArray[np.int64],
     cluster: NDArray[np.str_],
 ) -> dict[str, Any]:
-    """Compare probabilities of membership with the truth, and with what simple rules say.
+    """Compare probabilities of membership with the truth, and with the verdicts of simple rules.
 
     Parameters
     ----------
     probability, truth : (n,)
-        Of membership; 1 of members, else 0.
+        Probability of membership; 1 for members, else 0.
     rivals
-        Name of a rule -> what it says, (n,), 0 or 1.
+        Name of a rule -> its verdicts, (n,), 0 or 1.
     region : (n,)
-        Place in `kernels.objects.membership.REGIONS`; -1: not known.
+        Index in `kernels.objects.membership.REGIONS`; -1: not known.
     cluster : (n,)
-        Cluster of each.
+        Cluster of each galaxy.
 
     Returns
     -------
     dict
         ``n``, ``accuracy``, ``accuracy_interval``, ``auc``, ``macro_f1``, ``confusion`` ``[truth][said]`` in the order
-        of ``classes``, ``ece``, ``per_class``; the same by colour under ``regions``, and of the rules under
-        ``baselines``, where ``gain`` is the accuracy that the model has beyond the rule's, and ``gain_interval`` its
-        95 % interval over resampled clusters, null of one cluster; ``outside_red_sequence`` the same for what is not on
-        the red sequence.
+        of ``classes``, ``ece``, ``per_class``; the same by colour under ``regions``, and for the rules under
+        ``baselines``, where ``gain`` is the model's accuracy minus the rule's, and ``gain_interval`` its 95 % interval
+        over resampled clusters, null for a single cluster; ``outside_red_sequence`` is the same for galaxies not on the
+        red sequence.
     """
     figures = _scores(probability, truth)
     outside = region > 0
@@ -150,12 +150,12 @@ def _scores(probability: NDArray[np.floating], truth: NDArray[np.int64]) -> dict
 def _gain(
     probability: NDArray[np.floating], rule: NDArray[np.int64], truth: NDArray[np.int64], cluster: NDArray[np.str_]
 ) -> dict[str, Any]:
-    """Return by how much more rows are right, and its interval over clusters drawn with replacement (Efron 1979)."""
+    """Return the gain in accuracy, and its interval over clusters drawn with replacement (Efron 1979)."""
     better = ((probability >= 0.5) == truth).astype(float) - (rule == truth)
     _, code = np.unique(cluster, return_inverse=True)
     total, rows = (np.bincount(code, weights) for weights in (better, None))
     gain = round(float(better.mean()), 5)
-    if len(rows) < 2:  # which says nothing of how clusters differ
+    if len(rows) < 2:  # one cluster does not tell how clusters differ
         return {"gain": gain, "gain_interval": None}
     drawn = np.random.default_rng(1).integers(0, len(rows), (_DRAWS, len(rows)))
     low, high = np.quantile(total[drawn].sum(1) / rows[drawn].sum(1), [0.025, 0.975])

@@ -1,4 +1,4 @@
-"""Drawings of how pictures are judged: confusion matrix, worst mistakes, and the training that led there."""
+"""Drawings of the verdicts on pictures: confusion matrix, worst mistakes, and the course of the training."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flows.results.evaluation.pictures import FALSE, FOUND, new_figure, save
 
 WORST = 24
-"""Mistakes that are shown."""
+"""Maximum number of mistakes shown."""
 
 
 def draw_verdicts(
@@ -23,18 +23,18 @@ def draw_verdicts(
     pictures: Sequence[NDArray[np.uint8]] | Mapping[int, NDArray[np.uint8]],
     said: Sequence[tuple[float, str]],
 ) -> list[Path]:
-    """Write ``confusion.png`` and ``mistakes.png`` into a folder, which is made if need be.
+    """Write ``confusion.png`` and ``mistakes.png`` into a folder, which is created if necessary.
 
     Parameters
     ----------
     folder
-        Where to.
+        Destination.
     figures
-        Of the verdicts, see `flows.results.evaluation.picture_scores.picture_figures`.
+        Figures of the verdicts, see `flows.results.evaluation.picture_scores.picture_figures`.
     pictures
-        Those that were judged, (ny, nx, 3), by place; `worst_mistakes` are enough.
+        Judged pictures, (ny, nx, 3), by index; those of `worst_mistakes` are enough.
     said
-        Of each the probability of what its label stands for, and what is written above it.
+        For each, the probability of its label's classes, and the caption.
     """
     folder.mkdir(parents=True, exist_ok=True)
     gallery = [(pictures[n], said[n][1]) for n in worst_mistakes(said)]
@@ -42,23 +42,23 @@ def draw_verdicts(
 
 
 def worst_mistakes(said: Sequence[tuple[float, str]]) -> list[int]:
-    """Return the pictures, `WORST` at most, whose label is least probable, of those where it is less than a half."""
+    """Return up to `WORST` pictures whose labels have probabilities below one half, the lowest first."""
     return [int(n) for n in np.argsort([right for right, _ in said]) if said[n][0] < 0.5][:WORST]
 
 
 def draw_curves(
     folder: Path, probability: NDArray[np.floating], right: Sequence[frozenset[str]], classes: Sequence[str]
 ) -> Path:
-    """Write ``roc.png`` into a folder: for each class its ROC, its precision by recall, and its calibration.
+    """Write ``roc.png`` into a folder: for each class its ROC, precision against recall, and calibration.
 
     Parameters
     ----------
     folder
-        Where to.
+        Destination.
     probability : (n, classes)
-        Of each class.
+        Probability of each class.
     right
-        What the label of each picture stands for. One that leaves several classes open counts for none of them.
+        Classes that the label of each picture stands for. A label that stands for several counts for none.
     classes
         Names, in the order of the columns.
     """
@@ -94,15 +94,15 @@ _FEWEST = 5
 
 
 def draw_attribution(folder: Path, shown: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32], str]]) -> Path:
-    """Write ``attribution.png`` into a folder: pictures, and beside each in red what spoke for the verdict.
+    """Write ``attribution.png`` into a folder: pictures, each with the evidence for its verdict in red.
 
     Parameters
     ----------
     folder
-        Where to.
+        Destination.
     shown
-        Of each what was looked at, (side, side, 3), how much of the probability of the verdict is lost where it is
-        hidden, (side, side), and what is written above.
+        For each, the picture seen by the network, (side, side, 3), how much hiding each pixel lowers the probability of
+        the verdict, (side, side), and the caption.
     """
     pairs = []
     for picture, lost, words in shown:
@@ -125,11 +125,11 @@ def draw_tiles(
     Parameters
     ----------
     folder, path
-        Where to, and the file of the picture.
+        Destination, and file of the picture.
     picture
         (ny, nx, 3).
     corners, verdicts, side
-        First row and column of each tile, what it is called, and its side, px.
+        First row and column of each tile, its verdict, and its side, px.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figure, (panel,) = new_figure()

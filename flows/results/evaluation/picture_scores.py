@@ -1,4 +1,4 @@
-"""Evaluation of models of pictures on labelled ones."""
+"""Evaluation of picture models on labelled pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,10 +22,10 @@ LEARNT = "learnt"
 """Array beside the weights: `content_number` of the pictures that the model has learnt from, (n,) int64."""
 
 EXPLAINED = 12
-"""Worst mistakes of which is drawn what spoke for the verdict."""
+"""Number of worst mistakes for which the evidence is drawn."""
 
 LONGEST = 512
-"""Pictures are read with this many pixels on their longer side, at most."""
+"""Maximum size of pictures when read, px on the longer side."""
 
 Label = frozenset[str]
 """Classes of the model that a label stands for."""
@@ -47,28 +47,29 @@ def evaluate_pictures(
     task
         ``morphology`` or ``scene``.
     data
-        Folders whose sub-folders are named by what is in them, or CSV files of ``location, label``.
+        Folders with sub-folders named after their contents, or CSV files of ``location, label``.
     model
         Shipped name, or folder.
     unseen
-        Leave out pictures that the model has learnt from.
+        Whether to leave out pictures that the model has learnt from.
     draw
         Folder for the drawings of `flows.results.evaluation.picture_pages`.
     say
-        Receives which files are left out.
+        Receives messages about files that are left out.
 
     Returns
     -------
     dict
-        As of `picture_figures`, with ``unreadable`` (file -> why), ``unlabelled``, ``labels_without_class`` (label ->
-        pictures) and ``trained_on``: how many of the pictures the model has learnt from, whose figures are not a test.
+        As in `picture_figures`, with ``unreadable`` (file -> why), ``unlabelled``, ``labels_without_class`` (label ->
+        pictures) and ``trained_on``: the number of pictures that the model has learnt from, whose figures are not a
+        test.
 
     Raises
     ------
     BadInput
-        There is no picture with a label of this task.
+        No picture has a label of this task.
     Misconfigured
-        There is no such model.
+        The model does not exist.
     """
     import torch
 
@@ -100,7 +101,7 @@ def evaluate_pictures(
 def _no_labels(
     data: Sequence[Path], classes: Sequence[str], without: Mapping[str, int], read: "ReadPictures"
 ) -> BadInput:
-    """Return the error of pictures of which none can be judged: why not."""
+    """Return the error for pictures none of which can be judged, with the reason."""
     why, remedy = ": none has a label", "name folders or labels by their class, or use nightstride classify"
     if read.unreadable:
         first = next(iter(read.unreadable.values())).partition(" To fix, ")[0].rstrip(".")
@@ -115,7 +116,7 @@ def _no_labels(
 
 
 class ReadPictures(NamedTuple):
-    """Pictures, their labels, files that cannot be read and why, how many a model has learnt from, and their paths."""
+    """Pictures, their labels, unreadable files and why, the number that a model has learnt from, and their paths."""
 
     pictures: list[NDArray[np.uint8]]
     labels: list[str]
@@ -131,9 +132,9 @@ def read_unseen(
     unseen: bool,
     seen: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda picture: picture,
 ) -> ReadPictures:
-    """Read pictures; with ``unseen`` those are left out that the model with these ``arrays`` has learnt from.
+    """Read pictures; with ``unseen``, without those that the model with these ``arrays`` has learnt from.
 
-    Of each is kept what ``seen`` returns: by default all of it, (ny, nx, 3), so that many take much memory.
+    ``seen`` returns what is kept of each picture: by default all of it, (ny, nx, 3), which takes much memory.
     """
     learnt = {int(one) for one in arrays.get(LEARNT, ())}
     pictures, labels, paths = list[NDArray[np.uint8]](), list[str](), list[Path]()
@@ -178,7 +179,7 @@ def _draw(
 def verdict_labels(
     probability: NDArray[np.floating], known: Sequence[Label], classes: Sequence[str]
 ) -> list[tuple[float, str]]:
-    """Return of each picture the probability of what its label stands for, and label, verdict and its probability."""
+    """Return for each picture its label's probability, and label, verdict and the verdict's probability as text."""
     found = []
     for row, label in zip(probability, known, strict=True):
         right = sum(float(row[classes.index(name)]) for name in label)
@@ -193,7 +194,7 @@ def content_number(path: Path) -> int:
     Raises
     ------
     BadInput
-        It cannot be read: it is not there, say, or may not be (``unreadable_picture``).
+        The file does not exist, or cannot be read (``unreadable_picture``).
     """
     try:
         return int(file_digest(path)[:16], 16) >> 1
@@ -204,7 +205,7 @@ def content_number(path: Path) -> int:
 
 
 def read_small(crop: float, side: int, path: Path) -> tuple[NDArray[np.uint8], int] | str:
-    """Return a picture as networks see it (`kernels.pictures.picture_model.squared`) and its number; or its error."""
+    """Return a picture as seen by networks (`kernels.pictures.picture_model.squared`) and its number; or its error."""
     from kernels.pictures.picture_model import squared
 
     try:
@@ -214,7 +215,7 @@ def read_small(crop: float, side: int, path: Path) -> tuple[NDArray[np.uint8], i
 
 
 def label_sets(task: str, files: Sequence[PictureFile]) -> tuple[dict[str, Label], dict[str, int]]:
-    """Return label -> classes that it stands for, and label -> pictures of those that stand for none."""
+    """Return label -> classes that it stands for, and label -> number of pictures, for labels that stand for none."""
     rule = PICTURE_TASKS[task].rule
     counts: dict[str, int] = {}
     for file in files:
@@ -233,20 +234,20 @@ def picture_figures(
     Parameters
     ----------
     probability : (n, classes)
-        Of each class.
+        Probability of each class.
     known
-        What the label of each picture stands for.
+        Classes that the label of each picture stands for.
     classes
         Names, in the order of the columns.
 
     Returns
     -------
     dict
-        ``n``, ``accuracy``, ``accuracy_interval`` (95 %), ``macro_f1``, ``auc`` (null where labels overlap), ``ece``,
-        ``per_class`` (precision, recall, f1, n), ``confusion`` (label, verdict) in the order of ``classes``. Labels
-        that stand for several classes are classes of their own, with what those have together; where labels
-        overlap, one is right if the most probable class is one of its own. Classes that no label stands for are left
-        out of the choice.
+        ``n``, ``accuracy``, ``accuracy_interval`` (95 %), ``macro_f1``, ``auc`` (null if labels overlap), ``ece``,
+        ``per_class`` (precision, recall, f1, n), ``confusion`` (label, verdict) in the order of ``classes``. A label
+        that stands for several classes is a class of its own, with their total probability; if labels overlap, a
+        verdict is right if the most probable class is one of the label's. Classes that no label stands for are
+        excluded.
     """
     kinds = sorted(set(known), key=lambda one: (len(one), sorted(classes.index(name) for name in one)))
     joined = np.stack([probability[:, [classes.index(name) for name in kind]].sum(1) for kind in kinds], 1)
@@ -270,7 +271,7 @@ def picture_figures(
 def _nearest_kind(
     probability: NDArray[np.floating], known: Sequence[Label], kinds: Sequence[Label], classes: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Return the kind of label that the most probable class is of: that of the picture itself, if it may be."""
+    """Return the kind of label that includes the most probable class: the picture's own, if possible."""
     asked = [k for k, name in enumerate(classes) if any(name in kind for kind in kinds)]
     found = [classes[asked[k]] for k in probability[:, asked].argmax(1)]
     return np.array(

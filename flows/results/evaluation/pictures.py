@@ -1,4 +1,4 @@
-"""Pictures of an evaluation."""
+"""Figures of an evaluation."""
 
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ FOUND, ORACLE, FALSE, GRID = "#1f5fa8", "#c8791a", "#a83232", "#dddddd"
 
 
 def draw(evaluation: Evaluation, figures: dict[str, Any], folder: Path) -> list[Path]:
-    """Write the pictures of an evaluation as PNG.
+    """Draw the figures of an evaluation as PNG.
 
     Parameters
     ----------
     evaluation
-        What to draw.
+        Evaluation to draw.
     figures
-        Its `flows.results.evaluation.summary.summarise`.
+        Result of `flows.results.evaluation.summary.summarise`.
     folder
-        Made if it is not there.
+        Destination, created if necessary.
 
     Returns
     -------
@@ -150,14 +150,14 @@ def _residuals(evaluation: Evaluation, folder: Path) -> Path:
 
 
 def draw_stamps(figures: dict[str, Any], folder: Path) -> Path:
-    """Write ``stamps.png``: recall on known asteroids against the share of low-rb stamps that pass.
+    """Write ``stamps.png``: recall on known asteroids against the fraction of low-rb stamps that pass.
 
     Parameters
     ----------
     figures
-        `flows.results.evaluation.stamps.summarise_stamps`.
+        Result of `flows.results.evaluation.stamps.summarise_stamps`.
     folder
-        Made if it is not there.
+        Destination, created if necessary.
     """
     writable_folder(folder, "--pictures")
     figure, (panel,) = new_figure()
@@ -180,7 +180,7 @@ def draw_stamps(figures: dict[str, Any], folder: Path) -> Path:
 
 
 def _series(rows: list[dict[str, Any]], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the share and the lengths of its lower and upper bar; (3, rows)."""
+    """Return the fraction and the lengths of its lower and upper error bars; (3, rows)."""
     shares = [row["groups"][name] for row in rows]
     value = np.array([share["completeness"] if share["n"] else np.nan for share in shares], float)
     low, high = np.array([share["interval"] for share in shares], float).T

@@ -1,4 +1,4 @@
-"""Published catalogues of a night beside its truth and its pixels."""
+"""Published catalogues of a night with its truth and its pixels."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -22,16 +22,16 @@ from schemas.pixels import UNUSABLE
 
 _PIXEL_VARIANCE = 1 / 12
 _REACH_FWHM = 5.0
-"""Half of a cutout beyond the ends of the trail, in FWHM."""
+"""Half-width of a cutout beyond the ends of the trail, in FWHM."""
 
 
 def searched_exposures(out: Path) -> tuple[ExposureKey, ...]:
-    """Return the exposures of OUT that were searched, whatever was found on them.
+    """Return the exposures of OUT that were searched, with or without detections.
 
     Raises
     ------
     Misconfigured
-        There is none.
+        There are none.
     """
     keys = tuple(record.key for record in Ledger(out).records() if record.status == "done")
     if not keys:
@@ -45,20 +45,20 @@ def searched_exposures(out: Path) -> tuple[ExposureKey, ...]:
 
 
 def read_image(out: Path, key: ExposureKey, truth: Truth) -> Image:
-    """Return one exposure with its detections, its truth, and what the oracle measures on its pixels.
+    """Return an exposure with its detections, its truth, and the oracle's measurements.
 
     Raises
     ------
     BadInput
         Its catalogue cannot be read.
     Misconfigured
-        The truth lacks the S/N of its streaks, and the pixels to measure it on are pruned.
+        The truth lacks the S/N of its streaks, and the pixels to measure it on were removed.
     """
     here = truth.on(key.visit, key.detector)
     detections = evaluated(CatalogStore(out).read(DIA_SOURCE, key))
     try:
         store = TileStore.open(tile_path(out, key))
-    except BadInput as error:  # tiles are pruned before catalogues are
+    except BadInput as error:  # tiles are removed before catalogues
         if np.isnan(here.snr[here.kind == "streak"]).any():
             raise Misconfigured(
                 "no_snr",
@@ -73,7 +73,7 @@ def read_image(out: Path, key: ExposureKey, truth: Truth) -> Image:
 
 
 def with_measured_snr(truth: Truth, measured: NDArray[np.float64]) -> Truth:
-    """Return the truth of an image with the S/N that the oracle measures for streaks whose own is not known.
+    """Return the truth of an image, with the S/N measured by the oracle for streaks without one.
 
     A streak without any usable pixel is not visible.
     """
@@ -87,7 +87,7 @@ def with_measured_snr(truth: Truth, measured: NDArray[np.float64]) -> Truth:
 
 
 def evaluated(table: pa.Table) -> Detections:
-    """Return the columns of `dia_source` that the evaluation looks at."""
+    """Return the columns of `dia_source` used by the evaluation."""
     names = ("x", "y", "reliability", "snr", "trailLengthPx", "trailAnglePx")
     classed = np.array([name != "" for name in table["trailClass"].to_pylist()], np.bool_)
     x, y, score, snr, length, angle = (table[name].to_numpy().astype(np.float64) for name in names)
@@ -95,7 +95,7 @@ def evaluated(table: pa.Table) -> Detections:
 
 
 def oracle_snrs(store: TileStore, truth: Truth) -> NDArray[np.float64]:
-    """Return what the oracle measures for each source on the pixels of an exposure; NaN for what is not a streak."""
+    """Return the S/N measured by the oracle for each source on an exposure; NaN for sources other than streaks."""
     return np.array(list(_oracle(store, truth)), float)
 
 
@@ -111,18 +111,18 @@ def _oracle(store: TileStore, truth: Truth) -> Iterator[float]:
 
 
 def _psf(info: ExposureInfo, fwhm: float, beta: float) -> GaussianMixture:
-    """Return the PSF of the truth, or of the exposure where the truth has none."""
+    """Return the PSF of the truth, or else of the exposure."""
     if not np.isfinite(fwhm):
         return moffat_mixture(info.psf.fwhm_px, info.psf.beta)
     weights, sigmas, _ = moffat_mixture(fwhm, beta if np.isfinite(beta) else info.psf.beta)
-    # The width in the truth is that in the image: it has the pixels in it already.
+    # The width in the truth is that in the image, which already includes the pixels.
     return GaussianMixture(weights, np.sqrt(np.square(sigmas) - _PIXEL_VARIANCE))
 
 
 def _cutout(
     store: TileStore, x: float, y: float, length: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[float, float]]:
-    """Return the pixels around a streak less background, which of them are usable, and its place among them."""
+    """Return the pixels around a streak minus background, which of them are usable, and its position among them."""
     (ny, nx), half = store.info.shape, int(np.ceil(length / 2 + _REACH_FWHM * store.info.psf.fwhm_px)) + 1
     column, row = round(float(np.clip(x, 0, nx - 1))), round(float(np.clip(y, 0, ny - 1)))
     box = (max(row - half, 0), max(column - half, 0), min(row + half + 1, ny), min(column + half + 1, nx))
@@ -132,9 +132,9 @@ def _cutout(
 
 
 def nights_judged(truth: Truth, keys: Collection[ExposureKey], out: Path) -> frozenset[str]:
-    """Return the nights that a truth table has an image of: what was found in others cannot be judged by it.
+    """Return the nights with an image in a truth table: detections in other nights cannot be judged.
 
-    An image of these nights without a row has nothing on it. An empty table is of every night.
+    An image of these nights without a row has no sources. An empty table covers every night.
 
     Raises
     ------

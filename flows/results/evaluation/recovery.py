@@ -20,7 +20,7 @@ from schemas.injection import INJECTION
 from schemas.recovery import Limit, MagnitudeLimit, RecoveredShare, Recovery
 
 LENGTHS = (0.0, 3.0, 15.0, np.inf)
-"""Classes for which limiting magnitudes are given, px: not trailed to the eye, shorter than a window, longer."""
+"""Length bins for limiting magnitudes, px: not visibly trailed, shorter than a window, longer."""
 
 _OPEN_SNR = (0.0, *SNR_EDGES[1:-1], np.inf)
 _OPEN_LENGTH = (0.0, *LENGTH_EDGES[1:-1], np.inf)
@@ -30,7 +30,7 @@ Bools = NDArray[np.bool_]
 
 
 def read_recoveries(out: Path, night: str) -> tuple[Recovery, ...]:
-    """Add up what is published of a night; see `recoveries`. Files that cannot be read are left out: verify tells."""
+    """Summarise the published catalogues of a night; see `recoveries`. Files that cannot be read are left out."""
     found = joined(_injections(out, night))
     return () if found is None else recoveries(night, found)
 
@@ -44,19 +44,19 @@ def _injections(out: Path, night: str) -> Iterator[pa.Table]:
 
 
 def recoveries(night: str, table: pa.Table) -> tuple[Recovery, ...]:
-    """Add up the synthetic streaks of a night.
+    """Summarise the synthetic streaks of a night.
 
     Parameters
     ----------
     night
-        Its label.
+        Label of the night.
     table
-        `INJECTION` rows of all its exposures.
+        Rows of `INJECTION` from all its exposures.
 
     Returns
     -------
     tuple
-        Of the whole night first, then of each band, followed by its detectors; nothing if no streak was put in.
+        Whole night first, then each band, followed by its detectors; empty if there were no streaks.
     """
     return tuple(_groups(night, table)) if len(table) else ()
 
@@ -107,7 +107,7 @@ def _snr_limit(snr: Floats, found: Bools) -> Limit:
 
 
 def _magnitudes(counted: pa.Table, length: Floats, found: Bools, *, whole: bool) -> tuple[MagnitudeLimit, ...]:
-    """Return the limits of all lengths together, and of each class unless the group is to be given as a whole."""
+    """Return the limits for all lengths together and, unless ``whole``, for each length bin."""
     flux = counted["flux"].to_numpy(zero_copy_only=False).astype(np.float64)
     classes = [(LENGTHS[0], LENGTHS[-1])]
     if not whole:

@@ -1,4 +1,4 @@
-"""Evaluation of the shipped models of spectral classes on a table of the archive."""
+"""Evaluation of the shipped models of spectral classes on an archive's table."""
 
 import hashlib
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ from schemas.errors import BadInput
 from schemas.photometric_systems import RELATIONS, SystemName
 
 _GALAXY_FROM = 0.0033
-"""Redshift of 1,000 km/s: no star of the Galaxy is as fast."""
+"""Redshift for 1,000 km/s: no star of the Galaxy is that fast."""
 
 _QUASAR_FROM = 0.4
-"""Redshift beyond which the baseline of cuts calls everything a quasar."""
+"""Redshift above which the baseline of cuts calls everything a quasar."""
 
 
 def evaluate_spectral(
@@ -35,10 +35,10 @@ def evaluate_spectral(
     Parameters
     ----------
     path
-        SkyServer columns u, g, r, i, z, class, and redshift where there is one; of another system class, the bands
-        that have a relation to SDSS, of which g and r at least, and the errors of their magnitudes where they are.
+        SkyServer columns u, g, r, i, z, class, and optionally redshift; for another system, class, the bands with a
+        relation to SDSS, at least g and r, and optionally the errors of their magnitudes.
     models
-        Shipped names or folders, by what they look at: ``redshift`` and ``photometry``.
+        Shipped names or folders, by their inputs: ``redshift`` and ``photometry``.
     system
         Photometric system of the magnitudes.
 
@@ -46,11 +46,11 @@ def evaluate_spectral(
     -------
     dict
         ``n``, ``accuracy``, ``accuracy_interval``, ``auc`` (mean of each class against the rest), ``macro_f1``,
-        ``confusion`` (true class, given class; in the order of ``classes``) and more of the model with redshift, or of
-        the other if there is no redshift; the same of each under ``models``, and of each one's simplest rivals under
-        its ``baselines``. ``purity`` is the share of each given class that is right, of the rows that are not unknown;
-        ``untransformed`` counts the rows without magnitudes of SDSS, by reason. ``trained_on`` names the models
-        that four fifths of this very file made: their figures are then no test.
+        ``confusion`` (true class, given class; in the order of ``classes``) and others for the model with redshift, or
+        the other one if there is no redshift; the same for each under ``models``, and for its simplest rivals under its
+        ``baselines``. ``purity`` is the fraction of each given class that is right, among rows that are not unknown;
+        ``untransformed`` counts the rows without SDSS magnitudes, by reason. ``trained_on`` names the models made from
+        four fifths of this very file: their figures are not a test.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def _table(path: Path, system: SystemName) -> ArchiveTable:
 def _of_sdss(
     columns: Mapping[str, NDArray[np.float32]], system: SystemName
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.object_]]:
-    """Return the columns with magnitudes of SDSS, and why a row has none; errors that are not given count as 0."""
+    """Return the columns with SDSS magnitudes, and why a row has none; missing errors count as 0."""
     magnitudes = {band: columns[band] for band in BANDS if band in columns}
     none = np.zeros_like(columns["g"])
     errors = {band: np.nan_to_num(columns.get(f"err_{band}", none)) for band in magnitudes}
@@ -131,7 +131,7 @@ def _figures(
 
 
 def _purity(is_it: NDArray[np.bool_], said: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return how often a class was given, how often rightly, and the interval of the share."""
+    """Return how often a class was given, how often rightly, and the interval of the fraction."""
     given, right = int(said.sum()), int((is_it & said).sum())
     interval = [round(edge, 4) for edge in binomial_interval(right, given)] if given else None
     return {"given": given, "right": right, "share": round(right / given, 4) if given else None, "interval": interval}

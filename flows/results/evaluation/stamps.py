@@ -31,11 +31,11 @@ from schemas.settings import Settings
 
 LOW_RB = 0.5
 QUADRANT = 9_500_000
-"""Pixels of a ZTF quadrant that can be used."""
+"""Number of usable pixels of a ZTF quadrant."""
 LENGTHS, SNRS = (0.0, 40.0), (5.0, 30.0)
 """Ranges of length, px, and matched-filter S/N of the trails drawn into stamps."""
 LENGTH_BINS = ((0, 1), (1, 10), (10, 40))
-"""px"""
+"""Length bins, px."""
 _WHOLE = 0.95
 _TRIES = 50
 
@@ -51,7 +51,7 @@ class ScoredStamps:
     reliability
         Reliability of the most reliable detection within 5 px of the alert; minus infinity if there is none.
     candidates
-        Detections anywhere on it, whatever their reliability.
+        Number of detections anywhere on it, of any reliability.
     """
 
     stamp: ZtfPacket
@@ -61,16 +61,16 @@ class ScoredStamps:
 
 @dataclass(frozen=True)
 class InjectedTrail:
-    """Trail put into a stamp, and what the search makes of the stamp.
+    """Trail drawn into a stamp, and the result of its search.
 
     Attributes
     ----------
     trail
         The trail, px of the canvas, with its matched-filter S/N.
     visible
-        Share of its light that lies on usable pixels.
+        Fraction of its light on usable pixels.
     reliability
-        Of the detection that found it; minus infinity if none did.
+        Reliability of the detection that found it; minus infinity if none did.
     elsewhere
         Reliability of the detections that are neither on it nor within 5 px of the alert.
     """
@@ -82,14 +82,14 @@ class InjectedTrail:
 
 
 def score_stamps(stamps: Sequence[ZtfPacket], settings: Settings) -> tuple[ScoredStamps, ...]:
-    """Search each stamp as `flows.pipeline.packet_search` does for a run on packets.
+    """Search each stamp as `flows.pipeline.packet_search` does in a run on packets.
 
     Parameters
     ----------
     stamps
-        Of one survey.
+        Stamps of one survey.
     settings
-        As for a run; every measured candidate is kept, whatever its reliability.
+        Settings of a run; every measured candidate is kept, of any reliability.
 
     Raises
     ------
@@ -100,18 +100,18 @@ def score_stamps(stamps: Sequence[ZtfPacket], settings: Settings) -> tuple[Score
 
 
 def score_injected(stamps: Sequence[ZtfPacket], settings: Settings, seed: int = 1) -> tuple[InjectedTrail, ...]:
-    """Put a trail into each stamp, clear of its alert, and search it as `score_stamps` does.
+    """Draw a trail into each stamp, away from its alert, and search it as `score_stamps` does.
 
-    Length is uniform in 0 to 40 px, S/N log-uniform in 5 to 30 in noise that correlates as on all stamps together; the
-    trail has the PSF that the stamp is searched with and the Poisson noise of its light. A stamp without a place where
-    half of it is on pixels is left out.
+    Length is uniform in 0 to 40 px, S/N log-uniform in 5 to 30 for noise with the mean correlation of all stamps; the
+    trail has the PSF used in the search of the stamp, and the Poisson noise of its light. A stamp without a position
+    where half of a trail is on pixels is left out.
 
     Parameters
     ----------
     stamps, settings
-        As of `score_stamps`.
+        As in `score_stamps`.
     seed
-        Decides all trails.
+        Seed of all trails.
     """
     correlation = noise_correlation_of(stamps)
     found = (
@@ -169,7 +169,7 @@ def _score_injected(
 def _draw_trail(
     rng: np.random.Generator, usable: NDArray[np.bool_], stamp: ZtfPacket, exposure: ExposureInfo
 ) -> tuple[DetectedSegment, TrailStamp, float] | None:
-    """Draw a trail that is half on pixels and clear of the alert, with the share that is; None if there is no place."""
+    """Draw a trail that is half on pixels and away from the alert, with its fraction on pixels; None if impossible."""
     psf = moffat_mixture(exposure.psf.fwhm_px, exposure.psf.beta)
     length, snr = float(rng.uniform(*LENGTHS)), float(np.exp(rng.uniform(*np.log(SNRS))))
     at_x, at_y = place_on_canvas(stamp)
@@ -186,14 +186,14 @@ def _draw_trail(
 
 
 def summarise_stamps(scored: Sequence[ScoredStamps], default: float) -> dict[str, Any]:
-    """Return the share of each group of stamps that passes, at the default reliability and at others.
+    """Return the fraction of each group of stamps that passes, at the default reliability and others.
 
     Parameters
     ----------
     scored
         Stamps with their scores.
     default
-        Least reliability of a published detection.
+        Minimum reliability of a published detection.
 
     Returns
     -------
@@ -216,24 +216,24 @@ def summarise_stamps(scored: Sequence[ScoredStamps], default: float) -> dict[str
 
 
 def summarise_injected(trails: Sequence[InjectedTrail], pixels: int, least: float) -> dict[str, Any]:
-    """Return completeness of the trails put into stamps, and false detections beside them, at a least reliability.
+    """Return completeness for the trails drawn into stamps, and false detections beside them, at a minimum reliability.
 
     Parameters
     ----------
     trails
-        With their scores.
+        Trails with their scores.
     pixels
-        Pixels of all stamps.
+        Number of pixels of all stamps.
     least
-        Least reliability of a detection.
+        Minimum reliability of a detection.
 
     Returns
     -------
     dict
-        min_reliability; trails; by_snr, by_length and whole (by length, what is at least 0.95 on pixels): lo, hi, n,
+        min_reliability; trails; by_snr, by_length and whole (by length, for trails at least 0.95 on pixels): lo, hi, n,
         found, completeness, interval; false: detections elsewhere; false_per_9_5_mpx with its interval (Garwood 1936):
-        of 2,393 stamps' pixels, as many as a quadrant of
-        ZTF has, which stamps, being of alerts, fill more densely than the sky does.
+        in the pixels of 2,393 stamps, as many as in a ZTF quadrant; stamps, being of alerts, have more sources than the
+        sky.
     """
     found = np.array([one.reliability >= np.float32(least) for one in trails], bool)
     snr, length = (np.array([getattr(one.trail, name) for one in trails]) for name in ("snr", "length"))
@@ -262,7 +262,7 @@ def _bin(found: NDArray[np.bool_], values: NDArray[np.float64], low: float, high
 
 
 def group(stamp: ZtfPacket) -> str:
-    """Return the group that a stamp counts in."""
+    """Return the group of a stamp."""
     if not stamp.positive:
         return "fainter"
     if stamp.known_asteroid:

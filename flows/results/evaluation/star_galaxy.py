@@ -1,4 +1,4 @@
-"""Models for stars and galaxies against labelled cutouts, beside their baselines."""
+"""Evaluation of models for stars and galaxies on labelled cutouts, with baselines."""
 
 from pathlib import Path
 from typing import Any
@@ -27,27 +27,27 @@ def evaluate_star_galaxy(path: Path, model: str | None = None) -> dict[str, Any]
     Parameters
     ----------
     path
-        ``.npz`` file, see `flows.inputs.cutout_files.read_cutout_npz`; or, with the ending ``.csv``, the challenge's
+        ``.npz`` file, see `flows.inputs.cutout_files.read_cutout_npz`; or, with suffix ``.csv``, the challenge's
         ``galstar.csv``.
     model
-        Shipped name or folder. `single_band` takes every plane for an image, without PSFs. Default: `single_band`, of
+        Shipped name or folder. `single_band` takes every plane for an image, without PSFs. Default: `single_band`, for
         ``galstar.csv`` `multi_band`.
 
     Returns
     -------
     dict
-        Those of `kernels.statistics.class_scores.binary_scores` with star as class 1
-        (``confusion`` is ``[truth][said]`` in the order galaxy, star) over the cutouts that were judged, ``classes``,
-        ``unknown``: cutouts beyond the limits of the training data (scored all the same), ``unjudged``: without a
-        usable band (in no score), ``trained_on``: whether the model, and the baselines, learnt from this very file,
-        ``baselines``: the same scores for each, ``model``.
+        Those of `kernels.statistics.class_scores.binary_scores` with star as class 1 (``confusion`` is
+        ``[truth][said]`` in the order galaxy, star) for the judged cutouts, ``classes``, ``unknown``: number of cutouts
+        beyond the limits of the training data (scored nevertheless), ``unjudged``: number without a usable band (not
+        scored), ``trained_on``: whether the model and the baselines have learnt from this very file, ``baselines``: the
+        same scores for each, ``model``.
 
     Raises
     ------
     BadInput
         The file cannot be read, the model cannot take its cutouts, or none has a usable band (``no_pixels``).
     Misconfigured
-        There is no such model.
+        The model does not exist.
     """
     data, usual = _read(path)
     card, arrays = read_weights("star_galaxy", model or usual)
@@ -77,7 +77,7 @@ def _trained_on(path: Path, training: dict[str, Any]) -> bool:
 
 
 def _read(path: Path) -> tuple[LabelledCutouts, str]:
-    """Return cutouts and the model that suits them."""
+    """Return cutouts and the model for them."""
     if path.suffix == ".csv":
         return read_galstar(path), "multi_band"
     return read_cutout_npz(path), "single_band"
@@ -86,7 +86,7 @@ def _read(path: Path) -> tuple[LabelledCutouts, str]:
 def baseline_odds(
     model: StarGalaxyModel, baselines: Baselines, cutouts: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the log odds of a star by each baseline, with the measurements that the model makes."""
+    """Return the log odds of a star according to each baseline, from the model's measurements."""
     bands = model.bands_of(cutouts)
     parts = [
         band_views(make_planes(cutouts[first : first + _PART], bands, model.side))[1:]
@@ -98,7 +98,7 @@ def baseline_odds(
 def baselines_of(
     baselines: Baselines, features: NDArray[np.float32], usable: NDArray[np.bool_], has_psf: NDArray[np.bool_]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the same of measurements (n, bands, features): see `kernels.objects.cutout_features.BandViews`."""
+    """Return the same from measurements (n, bands, features): see `kernels.objects.cutout_features.BandViews`."""
     return {
         BASELINES[0]: baselines.locus.log_odds(features, has_psf),
         BASELINES[1]: baselines.trees.log_odds(features, usable, has_psf),

@@ -1,4 +1,4 @@
-"""Evaluation as figures for JSON and for the terminal."""
+"""Figures of an evaluation for JSON and the terminal."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 NO_FALSE_ALARM = float(np.log(2))
-"""Events taken for none seen: the 50 % upper limit of a Poisson mean of which none was seen."""
+"""Number of events assumed if none was seen: the median upper limit of the Poisson mean."""
 _CURVE_POINTS = 200
 
 QUADRANT_PX = 3080 * 3072
@@ -41,8 +41,8 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     -------
     dict
         images, n_streaks, false_per_image, purity, uncounted; the figures of `found_figures`; rows_per_image and
-        purity_by_sky; oracle (and why there is none); accuracy over all matches and over those of S/N >= 10 and
-        length >= 8 px; false_by_snr; the curve.
+        purity_by_sky; oracle (or why there is none); accuracy for all matches and for those with S/N >= 10 and length
+        >= 8 px; false_by_snr; the curve.
     """
     long = (evaluation.snr >= 10) & (evaluation.length >= 8)
     figures: dict[str, Any] = {
@@ -71,16 +71,16 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 def found_figures(evaluation: Evaluation, found: Bools, known: Bools | None = None) -> dict[str, Any]:
     """Return completeness: c7, c10 (S/N >= 7, >= 10), s50, by S/N and by length, with 95 % intervals.
 
-    c7_under_1_px is that of trails shorter than 1 px, as most asteroids leave.
+    c7_under_1_px is for trails shorter than 1 px, as of most asteroids.
 
     Parameters
     ----------
     evaluation
-        What holds the streaks.
+        Evaluation with the streaks.
     found : (n,) bool
-        Which of them to call found.
+        Which of them count as found.
     known : (n,) bool
-        Streaks to be left in; all by default.
+        Streaks to include; by default all.
     """
     rows = np.ones(len(found), bool) if known is None else known
     snr, length, hit = evaluation.snr[rows], evaluation.length[rows], found[rows]
@@ -107,19 +107,20 @@ def _per_image(evaluation: Evaluation, events: tuple[float, float]) -> list[floa
 
 
 def _per_area(evaluation: Evaluation) -> float | None:
-    """Return the false detections per usable area of a ZTF quadrant; None where the area is not known."""
+    """Return the false detections per usable area of a ZTF quadrant; None if the area is not known."""
     area = evaluation.oracle_area_px
     return evaluation.false_per_image * QUADRANT_PX / area if np.isfinite(area) and area > 0 else None
 
 
 def purity_by_sky(evaluation: Evaluation) -> list[dict[str, float | None]]:
-    """Return what share of the detections are streaks, were there so many asteroids on an image as `SKIES` says.
+    """Return the fraction of streaks among detections, for the numbers of asteroids per image in `SKIES`.
 
     Returns
     -------
     list
-        asteroids_per_image; among_moving: streaks over streaks and false ones; among_rows: over all detections, with
-        variable stars and classed satellites. Asteroids are as bright and as long as those of the truth.
+        asteroids_per_image; among_moving: streaks over streaks and false ones; among_rows: over all detections,
+        including variable stars and classified satellites. Asteroids have the brightness and length of those in the
+        truth.
     """
     images, counted = max(evaluation.images, 1), len(evaluation.found)
     false = len(evaluation.false_score) / images
@@ -136,7 +137,7 @@ def purity_by_sky(evaluation: Evaluation) -> list[dict[str, float | None]]:
 
 
 def oracle_figures(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Return the same of the filter that knows the truth, at as many false detections per image; None if not known."""
+    """Return the same for the filter that knows the truth, at the same rate of false detections; None if not known."""
     known = ~np.isnan(evaluation.oracle_snr)
     if not known.any() or not np.isfinite(evaluation.oracle_area_px):
         return None
@@ -154,7 +155,7 @@ def oracle_figures(evaluation: Evaluation) -> dict[str, Any] | None:
 def accuracy(evaluation: Evaluation, rows: Bools) -> dict[str, Any]:
     """Return bias and scatter of position, length and angle of the streaks found among ``rows``.
 
-    The angle of a trail without length is left out.
+    The angle of a trail with zero length is left out.
     """
     rows = rows & evaluation.found
     dx, dy = evaluation.dx[rows], evaluation.dy[rows]
@@ -202,7 +203,7 @@ def _robust(deviations: Floats) -> float:
 
 
 def false_by_snr(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return the false detections per image by measured S/N; those of no known S/N are left out."""
+    """Return the false detections per image by measured S/N, without those of unknown S/N."""
     edges = (0.0, *SNR_EDGES, np.inf)
     counts, _ = np.histogram(evaluation.false_snr[np.isfinite(evaluation.false_snr)], np.array(edges))
     return [
@@ -212,12 +213,12 @@ def false_by_snr(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def curve(evaluation: Evaluation) -> list[dict[str, float | None]]:
-    """Return completeness against false detections per image as the score above which one counts is raised.
+    """Return completeness against false detections per image for increasing thresholds on the score.
 
     Returns
     -------
     list
-        threshold, false_per_image, c7, c10; from the lowest score reported upwards, 200 points at most.
+        threshold, false_per_image, c7, c10; from the lowest reported score upwards, at most 200 points.
     """
     scores = np.unique(np.concatenate([evaluation.score[evaluation.found], evaluation.false_score]))
     if not len(scores):
@@ -232,7 +233,7 @@ def at_false_rate(evaluation: Evaluation, rate: float) -> dict[str, float | None
     Returns
     -------
     dict or None
-        As in `curve`. None if fewer than that were reported, so that the threshold is not within reach.
+        As in `curve`. None if fewer were reported, so that the threshold is out of reach.
     """
     if evaluation.false_per_image < rate:
         return None
@@ -306,7 +307,7 @@ def injected_table(figures: dict[str, Any]) -> Table:
 
 
 def share_text(share: dict[str, Any]) -> str:
-    """Return a share with its interval, in words a table can hold."""
+    """Return a fraction with its interval, as text for a table."""
     if share["completeness"] is None:
         return "-"
     low, high = share["interval"]

@@ -1,4 +1,4 @@
-"""Truth tables, from our own simulator or from another's."""
+"""Truth tables, from our own simulator or others."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import fields
@@ -40,21 +40,22 @@ _DEFAULTS = {"visible": 1.0, "fwhm": np.nan, "beta": np.nan}
 def read_truth(paths: Iterable[Path]) -> Truth:
     """Read truth tables: Parquet, CSV, ECSV or the LLNL challenge's npz, distinguished by their content.
 
-    Columns may come in any order and numeric type, and others are ignored. ``visible``, ``fwhm_px`` and ``beta`` may be
-    missing or null, and so may length and angle of a point, and S/N of what is not a streak. The challenge's files do
-    not hold any S/N: it is NaN, to be measured on the pixels (`flows.results.evaluation.published.with_measured_snr`).
+    Columns may be in any order and of any numeric type; other columns are ignored. ``visible``, ``fwhm_px`` and
+    ``beta`` may be missing or null, as may length and angle of a point, and S/N of sources other than streaks. The
+    challenge's files have no S/N: it is NaN, to be measured on the pixels
+    (`flows.results.evaluation.published.with_measured_snr`).
 
     Raises
     ------
     Misconfigured
-        A file is not there, cannot be read, lacks a column, or has a value that cannot be one.
+        A file does not exist, cannot be read, lacks a column, or has an impossible value.
     """
     parts = [truth_of(str(path), *_read(path)) for path in paths]
     return Truth(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Truth)))
 
 
 def _read(path: Path) -> tuple[pa.Table, bool]:
-    """Return a table, and whether it has the S/N of streaks."""
+    """Return a table, and whether it includes the S/N of streaks."""
     require_there(path, "another truth table with --truth.")
     try:
         content = path.read_bytes()
@@ -78,17 +79,17 @@ def _read_ecsv(content: bytes) -> pa.Table:
     from astropy.table import Column, Table
 
     table = Table.read(content.decode(), format="ascii.ecsv")
-    # Coordinates and times are not plain columns, and not ours; tolist makes masked values None.
+    # Coordinates and times are not plain columns, and not ours; tolist turns masked values into None.
     return pa.table({name: table[name].tolist() for name in table.colnames if isinstance(table[name], Column)})
 
 
 def truth_of(where: str, table: pa.Table, with_snr: bool) -> Truth:
-    """Return the truth of a table; ``where`` names it in messages, ``with_snr`` says whether streaks have their S/N.
+    """Return the truth in a table; ``where`` is its name in messages, ``with_snr`` whether streaks have an S/N.
 
     Raises
     ------
     Misconfigured
-        It lacks a column, or has a value that cannot be one.
+        A column is missing, or a value impossible.
     """
     required = [column for name, column in _COLUMNS.items() if name not in _DEFAULTS]
     if missing := [column for column in required if column not in table.column_names]:

@@ -1,4 +1,4 @@
-"""Forced photometry on one exposure, reading no more of its pixels than lie around the targets."""
+"""Forced photometry on one exposure, reading only its pixels around the targets."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def opened_tiles(out: Path, record: ExposureRecord) -> TileStore:
     Raises
     ------
     BadInput
-        They were removed (``no_tiles``), or cannot be read.
+        The pixels were removed (``no_tiles``), or cannot be read.
     """
     path = tile_path(out, record.key)
     if not path.exists():
@@ -55,28 +55,28 @@ def opened_tiles(out: Path, record: ExposureRecord) -> TileStore:
 def measure_forced(
     store: TileStore, targets: ForcedTargets, sigma: float, chosen: NDArray[np.bool_] | None = None
 ) -> pa.Table:
-    """Measure each target that an exposure covers.
+    """Measure each target on an exposure.
 
     Parameters
     ----------
     store
-        The exposure.
+        Tiles of the exposure.
     targets
-        Wherever they are; one row is given for each whose place at mid-exposure lies on the image.
+        Targets anywhere; there is one row for each whose position at mid-exposure is on the image.
     sigma
-        Standard errors of the upper limits, and least S/N of a detection.
+        Standard errors of the upper limits, and minimum S/N of a detection.
     chosen
-        Those that have rows; others are fitted where they are beside them. None: all.
+        Targets that have rows; others are only fitted if adjacent to these. None: all.
 
     Returns
     -------
     pyarrow.Table
-        Of `FORCED_SOURCE`, by name.
+        Rows of `FORCED_SOURCE`, by name.
 
     Raises
     ------
     NoWork
-        It has no WCS: nobody knows where on it a target is.
+        The exposure has no WCS, so the positions on it are unknown.
     BadInput
         Its tiles are damaged, or its WCS cannot be read.
     """
@@ -100,7 +100,7 @@ def measure_forced(
         "trailLengthPx": placed.length[covered],
         "trailAnglePx": placed.angle[covered],
     }
-    # NaN stands for what is not known: null in the catalogue.
+    # NaN means not known: null in the catalogue.
     arrays = [pa.array(columns[field.name], field.type, from_pandas=True) for field in FORCED_SOURCE.schema]
     return pa.Table.from_arrays(arrays, schema=FORCED_SOURCE.schema)
 
@@ -117,7 +117,7 @@ def _placed(info: ExposureInfo, sky: Sky, length: NDArray[np.float64]) -> Placed
 
 
 def _measured(store: TileStore, segments: Sequence[Segment], wanted: Sequence[int]) -> list[ForcedFlux]:
-    """Return the fluxes of some of the segments, in this order; one piece of the image is in memory at a time."""
+    """Return the fluxes of the wanted segments, in this order; one piece of the image is in memory at a time."""
     info = store.info
     found: dict[int, ForcedFlux] = {}
     boxes = [_box(one, info) for one in segments]
@@ -149,7 +149,7 @@ def _scene(
 
 
 def _cells(segments: Sequence[Segment], wanted: Iterable[int]) -> Iterator[list[int]]:
-    """Yield the numbers of some segments, cell by cell."""
+    """Yield the indices of the wanted segments, cell by cell."""
     cells: dict[tuple[int, int], list[int]] = {}
     for i in wanted:
         cells.setdefault((int(segments[i].y // _CELL), int(segments[i].x // _CELL)), []).append(i)
@@ -158,7 +158,7 @@ def _cells(segments: Sequence[Segment], wanted: Iterable[int]) -> Iterator[list[
 
 
 def _box(segment: Segment, info: ExposureInfo) -> Box:
-    """Return the pixel range y0, x0, y1, x1 that matters to a trail, half open."""
+    """Return the pixel range y0, x0, y1, x1 relevant to a trail, half open."""
     x1, y1, x2, y2 = segment.ends()
     (ny, nx), margin = info.shape, reach(0.0, info.psf.fwhm_px)
     return (
@@ -175,7 +175,7 @@ def _union(boxes: Sequence[Box]) -> Box:
 
 
 def _neighbours(segments: Sequence[Segment], wanted: Iterable[int], margin: int) -> dict[int, list[int]]:
-    """Return for some segments those whose boxes, grown by half of ``margin``, touch their own."""
+    """Return for each wanted segment those whose boxes, grown by half of ``margin``, touch its own."""
     ends = np.array([one.ends() for one in segments]).reshape(-1, 2, 2)
     low, high = ends.min(axis=1) - margin / 2, ends.max(axis=1) + margin / 2
     near = {}
@@ -188,7 +188,7 @@ def _neighbours(segments: Sequence[Segment], wanted: Iterable[int], margin: int)
 def _columns(
     info: ExposureInfo, fluxes: Sequence[ForcedFlux], lengths: NDArray[np.float64], sigma: float
 ) -> dict[str, Any]:
-    """Return fluxes with their errors, of the noise and of the PSF, and what follows from them."""
+    """Return fluxes with their errors, from noise and PSF, and the values derived from them."""
     count = len(fluxes)
     scale = np.nan if info.ab_zero_point is None else njy_per_unit(info.ab_zero_point)
     trail, psf = (np.array([getattr(one, kind) for one in fluxes], float).reshape(-1, 3) for kind in ("trail", "psf"))

@@ -1,4 +1,4 @@
-"""Objects at rest as targets, and their forced photometry on an exposure, added to what was measured there before."""
+"""Stationary objects as targets, and their forced photometry on an exposure, added to earlier measurements there."""
 
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
@@ -34,19 +34,19 @@ SAME_ARCSEC = 5.0
 
 
 _OF_OBJECT = ["diaObjectId", "ra", "dec", "radecMjdTai", "pmRa", "pmDec", "pmRaErr", "pmDecErr"]
-_MOTION_SIGMA = 5.0  # of a proper motion that is followed: others would lead away
+_MOTION_SIGMA = 5.0  # minimum significance of a proper motion that is applied: others would lead astray
 _MAS_A = 1000 * 365.25 * 24  # mas / a in 1 arcsec / h
 
 
 class ObjectsAsked(NamedTuple):
-    """Objects to be measured on an exposure.
+    """Objects to measure on an exposure.
 
     Attributes
     ----------
     paths
-        Catalogues ``dia_object`` around it, by night, relative to the output folder. All objects of them are fitted.
+        Catalogues ``dia_object`` around it, by night, relative to the output folder. All objects in them are fitted.
     began
-        Those that begin in this night are asked for; None: all.
+        Night in which the objects to measure begin; None: all.
     """
 
     paths: tuple[str, ...]
@@ -75,16 +75,16 @@ class ObjectsMeasured(NamedTuple):
 
 
 def object_targets(out: Path) -> ForcedTargets:
-    """Return the objects at rest of an output folder, by their diaObjectId, as they are known in their latest night.
+    """Return the stationary objects of an output folder, by diaObjectId, as known in their latest night.
 
-    Those whose proper motion is known to five sigma move along it.
+    Objects whose proper motion is significant at five sigma move accordingly.
 
     Raises
     ------
     Misconfigured
-        It has no catalogue of them (``no_objects``).
+        There is no catalogue of objects (``no_objects``).
     BadInput
-        One cannot be read.
+        A catalogue cannot be read.
     """
     targets = targets_in(CatalogStore(out).list(DIA_OBJECT))
     if not len(targets):
@@ -97,19 +97,19 @@ def object_targets(out: Path) -> ForcedTargets:
 def targets_in(
     paths: Iterable[Path], lies: Callable[[Floats, Floats], NDArray[np.bool_]] | None = None
 ) -> ForcedTargets:
-    """Return the objects of catalogues ``dia_object``, by their diaObjectId, each as the last of them has it.
+    """Return the objects in catalogues ``dia_object``, by diaObjectId, each from the last that includes it.
 
     Parameters
     ----------
     paths
-        The catalogues.
+        Paths of the catalogues.
     lies
-        Tells which positions (ra, dec in deg) are asked for; None: all.
+        Function that returns which positions (ra, dec in deg) are wanted; None: all.
 
     Raises
     ------
     BadInput
-        One cannot be read.
+        A catalogue cannot be read.
     """
     values = dict[str, tuple[Any, ...]]()
     for path in paths:
@@ -123,7 +123,7 @@ def targets_in(
 def _of_object(
     name: int, ra: float, dec: float, epoch: float, *motion: float | None
 ) -> tuple[str, float, float, float, float, float]:
-    """Return the row of an object at its place of a time, moving if its proper motion and errors, mas / a, say so."""
+    """Return the row of an object at its position at a time, moving if its proper motion, mas / a, is significant."""
     east, north, east_err, north_err = (np.nan if one is None else one for one in motion)
     if not np.hypot(east / east_err, north / north_err) >= _MOTION_SIGMA:
         return str(name), ra, dec, 0.0, 0.0, 0.0
@@ -131,26 +131,26 @@ def _of_object(
 
 
 def measure_objects(out: Path, key: ExposureKey, asked: ObjectsAsked) -> ObjectsMeasured:
-    """Measure the objects on an exposure that have no row there, and publish their rows with those that are there.
+    """Measure the objects on an exposure without rows there, and publish their rows with the existing ones.
 
-    The record of the exposure is left to the caller.
+    The caller updates the record of the exposure.
 
     Parameters
     ----------
     out
         Output folder; the caller holds its lease.
     key, asked
-        The exposure, and its objects.
+        Exposure, and its objects.
 
     Raises
     ------
     BadInput
-        Pixels or catalogues cannot be read; or the name of an object is that of another target (``name_taken``).
+        Pixels or catalogues cannot be read; or an object has the same name as another target (``name_taken``).
     Retryable, Misconfigured
         The catalogue cannot be written: see `flows.storage.atomic.write_file`.
     """
     record = Ledger(out).get(key)
-    if record is None or record.status != "done":  # withdrawn since
+    if record is None or record.status != "done":  # withdrawn in the meantime
         return ObjectsMeasured("")
 
     def lies(ra: Floats, dec: Floats) -> NDArray[np.bool_]:
@@ -183,7 +183,7 @@ def measure_objects(out: Path, key: ExposureKey, asked: ObjectsAsked) -> Objects
 
 
 def published_objects(out: Path) -> frozenset[int]:
-    """Return the ids of all objects at rest that are published; of a catalogue that cannot be read none."""
+    """Return the ids of all published stationary objects; unreadable catalogues are skipped."""
     found: set[int] = set()
     for path in CatalogStore(out).list(DIA_OBJECT):
         with suppress(BadInput):
@@ -192,14 +192,14 @@ def published_objects(out: Path) -> frozenset[int]:
 
 
 def forget_objects(out: Path, gone: Collection[int], tell: Callable[[str], object]) -> list[Trouble]:
-    """Take objects whose ids are no longer in use out of what was measured; the caller holds the lease of ``out``.
+    """Remove objects whose ids are no longer used from measurements; the caller holds the lease of ``out``.
 
     Parameters
     ----------
     out, gone
         Output folder, and ids of objects.
     tell
-        Receives a line, if there were rows of them.
+        Receives a message if there were rows of them.
 
     Returns
     -------
@@ -223,7 +223,7 @@ def forget_objects(out: Path, gone: Collection[int], tell: Callable[[str], objec
 
 
 def _forget(out: Path, ledger: Ledger, record: ExposureRecord, names: pa.Array) -> int:
-    """Publish what was measured on an exposure without some names; return how many rows had them."""
+    """Publish the measurements on an exposure without some names; return the number of rows removed."""
     former, there, before = _former(out, record)
     kept = there.filter(pc.invert(pc.is_in(there["targetName"], value_set=names)))
     if len(kept) == len(there):
@@ -235,7 +235,7 @@ def _forget(out: Path, ledger: Ledger, record: ExposureRecord, names: pa.Array) 
 
 
 def _began(out: Path, known: ForcedTargets, night: str) -> NDArray[np.bool_]:
-    """Return which objects begin in a night: their ids are of detections on its exposures."""
+    """Return which objects begin in a night: their ids are those of detections on its exposures."""
     ledger = Ledger(out)
     of_exposure = [exposure_of(int(name)) for name in known.name]
     own = {
@@ -247,9 +247,9 @@ def _began(out: Path, known: ForcedTargets, night: str) -> NDArray[np.bool_]:
 
 
 def _former(out: Path, record: ExposureRecord) -> tuple[DatasetRecord | None, pa.Table, str]:
-    """Return what was measured before on an exposure, and its digest.
+    """Return the earlier measurements on an exposure, and their digest.
 
-    Where a run ended after it had published this, and before it was recorded, first the record that it should have.
+    If a run ended after publishing them and before updating the record, the updated record is returned first.
     """
     name, catalogues = FORCED_SOURCE.name, CatalogStore(out)
     if name not in record.datasets:
@@ -262,7 +262,7 @@ def _former(out: Path, record: ExposureRecord) -> tuple[DatasetRecord | None, pa
 
 
 def _require_same(record: ExposureRecord, known: ForcedTargets, there: pa.Table) -> None:
-    """Refuse rows by the name of an object that were measured elsewhere: a list of targets has taken the name."""
+    """Refuse rows named like an object but measured elsewhere: a list of targets has used the name."""
     there = there.filter(pc.is_in(there["targetName"], value_set=pa.array(known.name.tolist(), pa.string())))
     index = np.searchsorted(known.name, np.array(there["targetName"].to_pylist(), str))
     ra, dec = (there[name].to_numpy() for name in ("ra", "dec"))

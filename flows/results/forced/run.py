@@ -1,4 +1,4 @@
-"""Forced photometry on what an output folder holds, published beside the other catalogues."""
+"""Forced photometry on the exposures in an output folder, published beside the other catalogues."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -48,12 +48,12 @@ def require_no_release(out: Path) -> None:
 
 
 def forced_exposures(out: Path, nights: NightRange = EVERY_NIGHT) -> tuple[ExposureRecord, ...]:
-    """Return the exposures of an output folder, of some nights or of all.
+    """Return the exposures in an output folder, for some nights or all.
 
     Raises
     ------
     Misconfigured
-        There is none.
+        There are none.
     """
     ledger = Ledger(out)
     labels = [one for one in ledger.nights() if one in nights]
@@ -71,18 +71,18 @@ def forced_exposures(out: Path, nights: NightRange = EVERY_NIGHT) -> tuple[Expos
 def measure_night(
     out: Path, targets: ForcedTargets, records: tuple[ExposureRecord, ...], sigma: float, *, publish: bool = True
 ) -> Iterator[Measured]:
-    """Measure targets on exposures, one after the other, and publish the results of each.
+    """Measure targets on exposures, one after another, and publish the results of each.
 
-    An exposure that covers no target has no file; one from an earlier list of targets is withdrawn.
+    An exposure that covers no target has no file; a file from an earlier list of targets is withdrawn.
 
     Parameters
     ----------
     out
-        Output folder; the caller holds its lease, if something is published.
+        Output folder; the caller holds its lease, if results are published.
     targets, records, sigma
-        What to measure, on which exposures; standard errors of the upper limits.
+        Targets, exposures, and standard errors of the upper limits.
     publish
-        Whether the results are published, in place of those of an earlier list.
+        Whether results are published, replacing those of an earlier list.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def measure_night(
 
 
 def _publish(out: Path, record: ExposureRecord, table: pa.Table, made_from: str) -> str | None:
-    """Publish the rows of an exposure and put the file into its record, so that it goes where its pixels go."""
+    """Publish the rows of an exposure and add the file to its record, so that it shares the fate of its pixels."""
     catalogues, name = CatalogStore(out), FORCED_SOURCE.name
     datasets = {key: one for key, one in record.datasets.items() if key != name}
     path = None
@@ -123,14 +123,14 @@ def summarise_targets(
     measured: Iterable[Measured],
     seen: Callable[[pa.Table], None],
 ) -> ForcedSummary:
-    """Count what is measured as it comes.
+    """Count results as they arrive.
 
     Parameters
     ----------
     targets, left_out
-        The list, and what is wrong with its other rows.
+        Targets in the list, and the errors in its other rows.
     measured
-        From `measure_night`.
+        Results of `measure_night`.
     seen
         Receives the rows of each exposure.
     """
@@ -165,7 +165,7 @@ def summarise_targets(
 def _counts(table: pa.Table) -> NDArray[np.int64]:
     """Count detections, upper limits, rows not measured, limits of significantly negative flux, and rows without limit.
 
-    Where there is no zero point, what is not detected has no limit.
+    Without a zero point, rows without a detection have no limit.
     """
     lost = (table["flags"].to_numpy() & int(ForcedFlag.NOT_MEASURED)) > 0
     snr = table["snr"].to_numpy(zero_copy_only=False).astype(float)
@@ -177,11 +177,11 @@ def _counts(table: pa.Table) -> NDArray[np.int64]:
 
 
 MOST = 50
-"""Largest number of rows, names and notes that are listed; the rest are counted."""
+"""Maximum number of rows, names and notes listed; the others are only counted."""
 
 
 class FirstRows:
-    """First rows of many tables: memory does not grow with the night. ``most`` of them; None: all."""
+    """First ``most`` rows of many tables, so that memory does not grow with the night; None: all."""
 
     def __init__(self, most: int | None = MOST) -> None:
         self.table, self._most = FORCED_SOURCE.empty(), most
@@ -194,7 +194,7 @@ class FirstRows:
 
 def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> None:
     """Print the rows and their summary."""
-    console.width = max(console.width, 100)  # no number is cut off
+    console.width = max(console.width, 100)  # so that no number is cut off
     table = Table(title="Forced photometry", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("target", no_wrap=True)
     for heading in ("visit-detector", "band", "flux, nJy", "AB mag", "S/N"):
@@ -218,13 +218,13 @@ def show_forced(summary: ForcedSummary, rows: pa.Table, console: Console) -> Non
 
 
 TRAIL_SNR, TRAIL_NEAR, TRAIL_REACH = 3.0, 3.0, 1.0
-"""S/N of its length from which on a detection is told to be a trail; its distance from a place, arcsec; that of its
-middle, deg: few detectors are wider than twice as much.
+"""Minimum S/N of the length of a detection reported as a trail; maximum distance of the trail from a position, arcsec,
+and of its centre, deg: few detectors are wider than twice that.
 """
 
 
 def trails_at(out: Path, nights: NightRange, ra: float, dec: float) -> list[str]:
-    """Return a line for each published trail that crosses a place, deg: its flux is not that of a point there."""
+    """Return a line for each published trail that crosses a position, deg: its flux there is not that of a point."""
     turn, near = float(np.cos(np.radians(dec))), TRAIL_REACH
     box = (pc.field("dec") > dec - near) & (pc.field("dec") < dec + near)
     if abs(dec) + 2 * near < 90:
@@ -238,7 +238,7 @@ def trails_at(out: Path, nights: NightRange, ra: float, dec: float) -> list[str]
         length, error = row["trailLength"], row["trailLengthErr"]
         if length is None or not length > TRAIL_SNR * (error or 0.0):
             continue
-        # A position angle turns from north to east, as an angle on an image does from x to y.
+        # Position angle increases from north to east, angle in an image from x to y.
         north, east = (dec - row["dec"]) * 3600, ((ra - row["ra"] + 180) % 360 - 180) * turn * 3600
         if Segment(0.0, 0.0, length, row["trailAngle"] or 0.0).distance(north, east) <= TRAIL_NEAR:
             name = f"{row['visit']}-{row['detector']}"
@@ -277,7 +277,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _magnitude(row: dict[str, Any]) -> str:
-    """Return the magnitude of a detection, or the limit of anything else; darker than the sky is said to be so."""
+    """Return the magnitude of a detection, or else the limit; significantly negative flux is indicated."""
     if row["snr"] is not None and row["snr"] <= -row["limitSigma"]:
         return "negative"
     if row["magAB"] is not None:

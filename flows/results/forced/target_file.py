@@ -1,4 +1,4 @@
-"""Lists of targets as files, and their cells as values in our units."""
+"""Files with lists of targets, and their cells as values in our units."""
 
 import csv
 import math
@@ -19,16 +19,16 @@ from schemas.errors import BadInput, Misconfigured, read_failure
 
 @dataclass(frozen=True)
 class TargetFile:
-    """Content of a file, not checked yet.
+    """Contents of a file, not yet checked.
 
     Attributes
     ----------
     path
-        Of the file.
+        Path of the file.
     columns
-        Cells by column, one per row; text in a CSV file, None where there is none.
+        Cells by column, one per row; text in a CSV file, None for missing values.
     units
-        Of those columns for which the file states one, in astropy's spelling.
+        Units of the columns for which the file states one, in astropy's spelling.
     """
 
     path: Path
@@ -44,13 +44,13 @@ class TargetFile:
 def read_target_file(path: Path) -> TargetFile:
     """Read a list of targets.
 
-    Parquet may state units in the field metadata ``unit``, as our own catalogues do; ECSV in its header. A row of
-    a CSV file that is too short lacks the last cells, and what a row has too much is not read.
+    Parquet may state units in the field metadata ``unit``, as our own catalogues do; ECSV in its header. A short row of
+    a CSV file lacks the last cells; extra cells are ignored.
 
     Raises
     ------
     Misconfigured
-        There is no such file, it cannot be read as any of the three, or has no columns.
+        The file does not exist, cannot be read as any of the three formats, or has no columns.
     """
     require_there(path, "another list of targets.")
     try:
@@ -84,7 +84,7 @@ def _ecsv(content: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, str]]:
     from astropy.table import Column, Table
 
     table = Table.read(content.decode(), format="ascii.ecsv")
-    # Coordinates and times are not plain columns; tolist makes masked values None.
+    # Coordinates and times are not plain columns; tolist turns masked values into None.
     plain = [name for name in table.colnames if isinstance(table[name], Column)]
     units = {name: str(table[name].unit) for name in plain if table[name].unit is not None}
     return {name: table[name].tolist() for name in plain}, units
@@ -107,18 +107,18 @@ UNITS = {
     "rate": "arcsec / h",
     "position_angle": "deg",
 }
-"""Units of the columns; others are converted where the file states them."""
+"""Units of the columns; values in other units stated in the file are converted."""
 
-_FIRST, _LAST = 41317.0, 88069.0  # MJD of 1972, when UTC began to be what it is, and 2100
+_FIRST, _LAST = 41317.0, 88069.0  # MJD of 1972, when UTC got its present form, and 2100
 
 
 class Cells:
-    """Access to one cell at a time.
+    """Access to single cells.
 
     Parameters
     ----------
     file
-        Where they are.
+        File with the cells.
 
     Raises
     ------
@@ -140,7 +140,7 @@ class Cells:
         Raises
         ------
         BadInput
-            It is empty, or more than one line.
+            The cell is empty, or has several lines.
         """
         cell = self._cell(row, column)
         text = "" if cell is None else str(cell).strip()
@@ -154,7 +154,7 @@ class Cells:
         Raises
         ------
         BadInput
-            It is missing, no number, or outside.
+            The number is missing, invalid, or out of range.
         """
         cell = self._cell(row, column)
         try:
@@ -168,12 +168,12 @@ class Cells:
         return value
 
     def epoch(self, row: int, *, needed: bool) -> float:
-        """Return when the position holds, MJD TAI; NaN where that is not said and need not be.
+        """Return the epoch of the position, MJD TAI; NaN if it is missing and not needed.
 
         Raises
         ------
         BadInput
-            It is missing or no date.
+            The epoch is missing or not a date.
         """
         column = next((name for name in ("epoch", "epoch_utc") if self.has(name)), None)
         if column is None or (not needed and _is_blank(self._cell(row, column))):
@@ -182,7 +182,7 @@ class Cells:
         return float(tai(mjd, "mjd", "utc").mjd) if column == "epoch_utc" else mjd
 
     def bad(self, row: int, column: str, cell: Any, rule: str, remedy: str) -> BadInput:
-        """Return the error of one cell; rows are counted from 1, the header not counted."""
+        """Return the error for a cell; rows are counted from 1, without the header."""
         return BadInput(
             "bad_target", f"{self._file.path}: row {row + 1}, column {column}", f"is {cell!r}, {rule}.", remedy
         )
@@ -192,7 +192,7 @@ class Cells:
 
 
 def _is_blank(cell: Any) -> bool:
-    """Return whether nothing stands there; dataframe libraries write NaN for that."""
+    """Return whether a cell is empty; dataframe libraries write NaN for that."""
     return cell is None or not str(cell).strip() or cell != cell
 
 
@@ -202,7 +202,7 @@ def _scale(file: TargetFile, column: str) -> float:
         return 1.0
     try:
         return float(Unit(stated).to(Unit(UNITS[column])))
-    except (ValueError, TypeError) as error:  # unknown, or of something else
+    except (ValueError, TypeError) as error:  # unknown, or for another quantity
         raise Misconfigured(
             "bad_unit",
             f"{file.path}: column {column}",

@@ -1,4 +1,4 @@
-"""Targets: objects to be measured, and their places at any time."""
+"""Targets: objects to measure, and their positions at any time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -18,19 +18,19 @@ RATES = (("rate_ra_cosdec", "rate_dec"), ("rate", "position_angle"))
 """Two ways to state the motion."""
 
 EPOCHS = ("epoch", "epoch_utc")
-"""Two ways to state when the position holds: MJD TAI and MJD UTC."""
+"""Two ways to state the epoch of the position: MJD TAI and MJD UTC."""
 
 
 @dataclass(frozen=True)
 class Sky:
-    """Places of targets at one time: arrays of one entry per target.
+    """Positions of targets at one time; arrays with one entry per target.
 
     Attributes
     ----------
     ra, dec
         ICRS, deg.
     angle
-        Position angle of the motion there, from north through east, deg.
+        Position angle of the motion at the time, from north through east, deg.
     """
 
     ra: Floats
@@ -40,12 +40,12 @@ class Sky:
 
 @dataclass(frozen=True)
 class ForcedTargets:
-    """Objects on great circles at constant rates; arrays of one entry per target, by name.
+    """Objects on great circles at constant rates; arrays with one entry per target, by name.
 
     Attributes
     ----------
     name
-        Different for each.
+        Unique names.
     ra, dec
         Position (ICRS) at ``epoch``, deg.
     epoch
@@ -66,22 +66,22 @@ class ForcedTargets:
 
     @property
     def digest(self) -> str:
-        """Return the digest of all values: the same targets have the same one, whatever file they came from."""
+        """Return the digest of all values, which does not depend on the file that they came from."""
         return digest("targets", {field.name: getattr(self, field.name).tolist() for field in fields(self)})
 
     def at(self, mjd_tai: float) -> Sky:
-        """Return where they are at a time, MJD TAI."""
+        """Return their positions at a time, MJD TAI."""
         hours = np.where(self.rate > 0, (mjd_tai - self.epoch) * 24, 0.0)
         return Sky(*along_great_circle(self.ra, self.dec, self.angle, self.rate / 3600 * hours))
 
 
 def forced_targets(file: TargetFile) -> tuple[ForcedTargets, tuple[BadInput, ...]]:
-    """Return the targets of a file, sorted by name, and what is wrong with the rows that are left out.
+    """Return the targets in a file, sorted by name, and the errors of rows that are left out.
 
     Raises
     ------
     Misconfigured
-        A column is missing or stated twice over, or has a unit that cannot be converted.
+        A column is missing or redundant, or has a unit that cannot be converted.
     """
     _require_columns(file)
     cells = Cells(file)
@@ -98,27 +98,27 @@ def forced_targets(file: TargetFile) -> tuple[ForcedTargets, tuple[BadInput, ...
 
 
 def placed_target(name: str, ra: float, dec: float) -> ForcedTargets:
-    """Return one target that does not move.
+    """Return a single stationary target.
 
     Parameters
     ----------
     name
-        Of the target.
+        Name of the target.
     ra, dec
-        ICRS, deg.
+        Position, ICRS, deg.
     """
     return sorted_targets({name: (name, ra % 360, dec, np.nan, 0.0, 0.0)})
 
 
 def sorted_targets(values: Mapping[str, tuple[Any, ...]]) -> ForcedTargets:
-    """Return targets by name, from rows by name: the columns of `ForcedTargets`."""
+    """Return targets sorted by name, from name -> values for the columns of `ForcedTargets`."""
     rows = [values[name] for name in sorted(values)]
     names = np.array([row[0] for row in rows], str)
     return ForcedTargets(names, *(np.array([row[k] for row in rows], float) for k in range(1, 6)))
 
 
 def _target(cells: Cells, row: int) -> tuple[str, float, float, float, float, float]:
-    """Return the name, ra, dec, epoch, rate and angle of one row."""
+    """Return the name, ra, dec, epoch, rate and angle in a row."""
     name = cells.text(row, "name")
     ra, dec = cells.number(row, "ra", 0, 360), cells.number(row, "dec", -90, 90)
     rate, angle = _motion(cells, row)

@@ -1,1 +1,1 @@
-"""Quality of a night: what it measured, against fixed limits and earlier nights."""
+"""Quality of a night: its measures, compared with fixed limits and earlier nights."""

@@ -1,4 +1,4 @@
-"""Assessment of a night: measures and verdicts, kept in the ledger."""
+"""Assessment of a night: measures and verdicts, recorded in the ledger."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from schemas.quality import QUALITY_VERSION, BandMeasures, BandQuality, QualityR
 from schemas.recovery import Recovery
 
 READ_AT_MOST = 4
-"""Records of earlier nights that are read, in units of those that are compared: not every night has every band."""
+"""Maximum number of records of earlier nights read, per record compared: not every night has every band."""
 
 
 def assess(
@@ -25,28 +25,28 @@ def assess(
     again: bool = False,
     call: Caller = here,
 ) -> QualityRecord | None:
-    """Measure a night where that is not done, judge it by the earlier ones, and write that down.
+    """Measure a night if necessary, judge it by earlier ones, and record the result.
 
     Parameters
     ----------
     out, night, settings
-        Of the run; the caller holds the lease of ``out``.
+        Output folder, label and settings; the caller holds the lease of ``out``.
     recoveries
-        What came back of its synthetic streaks; None: they are added up.
+        Recovery of its synthetic streaks; None: computed here.
     again
-        Whether it is judged by the earlier nights as they are now, even if it was judged before.
+        Whether to judge it by the present state of earlier nights, even if it was judged before.
     call
-        Calls what reads catalogues and tiles, which needs many libraries.
+        Way to call the function that reads catalogues and tiles, which needs many libraries.
 
     Returns
     -------
     QualityRecord or None
-        None of a night without published exposures.
+        None for a night without published exposures.
 
     Raises
     ------
     Misconfigured, Retryable
-        Something was written by a later version, or the record cannot be written.
+        A file was written by a later version, or the record cannot be written.
     """
     ledger = Ledger(out)
     done = {record.name: record.digest for record in ledger.records(night) if record.status == "done"}
@@ -56,7 +56,7 @@ def assess(
     before, made_of, rules = ledger.quality(night), quality_digest(done), digest(settings)
     if before is not None and before.rules == rules and not again and _known(before, made_of, out):
         return before
-    # Imported here: a rerun with nothing to do should not pay for it.
+    # Imported here: a rerun with nothing to do does not need it.
     from flows.results.quality.judge import judge
 
     note = unread = ""
@@ -65,7 +65,7 @@ def assess(
     else:
         measured, readable, wanted = call(_measured, out, night, list(done), recoveries)
         if before is not None and readable < wanted and readable <= sum(one.exposures for one in before.measured):
-            # Most tiles were pruned: the rest of the night is not a measure of it.
+            # Most tiles were removed: the other exposures do not represent the night.
             unread = _readable(made_of, out, night)
             made_of, measured = before.digest, before.measured
             note = f"measured before the night changed: of {wanted} exposures {readable} can be read now"
@@ -85,12 +85,12 @@ def assess(
 
 
 def _known(before: QualityRecord, made_of: str, out: Path) -> bool:
-    """Return whether a record is of what a night is made from now, or says that this cannot be measured."""
+    """Return whether a record is of the present exposures of a night, or says that these cannot be measured."""
     return before.digest == made_of or (before.unread != "" and before.unread == _readable(made_of, out, before.night))
 
 
 def _readable(made_of: str, out: Path, night: str) -> str:
-    """Return the digest of the exposures of a night, and of those that have tiles."""
+    """Return the digest of a night's exposures, and of which have tiles."""
     return digest(made_of, {"tiles": sorted(path.name for path in (tiles_folder(out) / night).glob("*.zarr"))})
 
 
@@ -101,7 +101,7 @@ def _noted(judged: tuple[BandQuality, ...], note: str) -> tuple[BandQuality, ...
 def _measured(
     out: Path, night: str, names: list[str], recoveries: tuple[Recovery, ...] | None
 ) -> tuple[tuple[BandMeasures, ...], int, int]:
-    """Measure what can be read of a night; return also the numbers of exposures read and expected."""
+    """Measure the readable part of a night; also return the numbers of exposures read and expected."""
     from flows.results.evaluation.recovery import read_recoveries
     from flows.results.quality.measure import look_at_exposures, measure_quality, spread
 
@@ -113,24 +113,24 @@ def _measured(
 
 
 def quality_digest(exposures: Mapping[str, str]) -> str:
-    """Return the digest of the published exposures of a night, given each one's by its name."""
+    """Return the digest of the published exposures of a night, given name -> digest of each."""
     return digest(str(QUALITY_VERSION), exposures)
 
 
 def verdict_on(out: Path, night: str, band: str | None = None, instrument: str | None = None) -> Verdict:
-    """Return the verdict on a night: for whoever checks before sending something out.
+    """Return the verdict on a night, e.g. to check before results are sent.
 
     Parameters
     ----------
     out, night
         Output folder and label.
     band, instrument
-        Of these alone; None: the worst of all.
+        Band and instrument; None: the worst verdict over all.
 
     Returns
     -------
     Verdict
-        ``no_history`` also of a night that was not judged.
+        ``no_history`` also for a night that was not judged.
     """
     record = Ledger(out).quality(night)
     judged = record.judged if record is not None else ()

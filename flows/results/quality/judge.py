@@ -1,4 +1,4 @@
-"""Verdicts on a night, from what it and earlier nights measured."""
+"""Verdicts on a night, from its measures and those of earlier nights."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,21 +34,21 @@ from schemas.quality import (
 )
 
 OUT_OF_REACH = 0.95
-"""Distance that no drift can be asked to exceed: what needs a larger one is not judged."""
+"""Maximum distance that a drift may be required to exceed; features that require more are not judged."""
 
 
 def drifts(now: BandMeasures, reference: Sequence[BandMeasures], settings: QualitySettings) -> tuple[Drift, ...]:
     """Compare each feature of a band with its reference.
 
-    A feature drifts if three things hold: its Kolmogorov-Smirnov distance is not due to chance (with all features
-    tested together), its population stability index is large, and it is farther from the reference than the nights of
-    that are from each other. The first alone would call any large night a drift, the second any small one, and both
-    what is usual from night to night.
+    A feature drifts if three conditions hold: its Kolmogorov-Smirnov distance is not due to chance (with all features
+    tested together), its population stability index is large, and its distance to the reference is larger than those
+    between reference nights. The first alone would call any large night a drift, the second any small one, and both the
+    usual variation from night to night.
 
     Parameters
     ----------
     now, reference
-        The night, and earlier nights in the same band that were searched with the same.
+        Night, and earlier nights in the same band with the same search.
     settings
         Limits.
     """
@@ -95,7 +95,7 @@ def _no_history(one: Sketch) -> Drift:
 
 
 def _stacked(feature: str, reference: Sequence[BandMeasures]) -> Counts:
-    """Return the counts of the nights that have values of a feature."""
+    """Return the counts of the nights with values of a feature."""
     found = [one for night in reference for one in night.sketches if one.feature == feature and one.n]
     return np.array([_counts(one) for one in found]).reshape(len(found), FEATURES[feature].count)
 
@@ -120,7 +120,7 @@ def gates(now: BandMeasures, earlier: Sequence[BandMeasures], settings: QualityS
     Parameters
     ----------
     now, earlier
-        The night, and earlier nights in the same band of the same instrument.
+        Night, and earlier nights in the same band of the same instrument.
     settings
         Limits.
     """
@@ -140,7 +140,7 @@ def gates(now: BandMeasures, earlier: Sequence[BandMeasures], settings: QualityS
 def _gate(
     one: Measure, bounds: tuple[float | None, float | None], earlier: Sequence[Measure], settings: QualitySettings
 ) -> Gate | None:
-    """Judge a value; None where there is none, and no limit asks for one."""
+    """Judge a value; None if there is none and no limit requires one."""
     metric, unit = METRICS[one.metric], f" {one.unit}" if one.unit else ""
     known: dict[str, Any] = {
         "metric": one.metric,
@@ -177,8 +177,8 @@ def _gate(
 def _usual(value: float, one: Measure, earlier: Sequence[Measure]) -> Departure:
     """Compare a value with those of earlier nights.
 
-    Its error is taken to be no less than that of a usual night with as many exposures: of one there is none, and of
-    few it may be small by chance. Where earlier nights have none either, their scatter holds it.
+    Its error is at least that of a usual night with as many exposures: a single exposure gives none, and few may give a
+    small one by chance. If earlier nights have none either, it is included in their scatter.
     """
     values = [found.value for found in earlier if found.value is not None]
     of_one = [found.error * math.sqrt(found.n) for found in earlier if found.error is not None and found.n]
@@ -209,7 +209,7 @@ def judge(
     Parameters
     ----------
     measured
-        What it measured.
+        Measures of the night.
     earlier
         Records of earlier nights, the latest last.
     settings
@@ -244,7 +244,7 @@ def _notes(now: BandMeasures, nights: Sequence[tuple[str, BandMeasures]], settin
 
 
 def _other_search(now: BandMeasures, nights: Sequence[tuple[str, BandMeasures]]) -> tuple[str, ...]:
-    """Return in what the search differs from that of the night before, and what becomes of the reference."""
+    """Return how the search differs from that of the night before, and the consequences for the reference."""
     if not now.search:
         return ("searched with several models or settings, or not known with which: the search is not compared",)
     if not nights or nights[-1][1].search == now.search:
@@ -259,12 +259,12 @@ def _other_search(now: BandMeasures, nights: Sequence[tuple[str, BandMeasures]])
 
 
 def told(quality: BandQuality) -> list[str]:
-    """Return what is wrong in a band, a line each."""
+    """Return the problems of a band, one line each."""
     lines = [f"{one.verdict} {one.metric}: {one.problem} To fix, {one.remedy}" for one in quality.gates if one.problem]
     features = [one for one in quality.drifts if one.problem]
     return lines + [f"warn drift of {one.feature}: {one.problem} To fix, {one.remedy}" for one in features]
 
 
 def failure(night: str, quality: BandQuality, line: str) -> str:
-    """Return how a line of `told` is said of a night that fails by it."""
+    """Return a line of `told` as the failure of a night."""
     return f"night {night}, {quality.instrument} {quality.band}: {line}"

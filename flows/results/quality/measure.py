@@ -1,4 +1,4 @@
-"""Measures of a night in each band of each instrument."""
+"""Measures of a night for each instrument and band."""
 
 import math
 import warnings
@@ -43,24 +43,24 @@ Floats = NDArray[np.float64]
 Exposure = TypeVar("Exposure")
 
 MOST = 2000
-"""Most exposures of a night that are looked at, evenly spread."""
+"""Maximum number of exposures of a night that are read, evenly spread."""
 
 MOST_RINGS = 200
-"""Exposures of a night whose sources are read, to count detections around bright stars."""
+"""Maximum number of exposures whose sources are read, to count detections around bright stars."""
 
 SEARCH_MODELS = ("detect", "reliability")
 SEARCH_STAGES = ("detect", "merge", "measure")
 
 
 class Rings(NamedTuple):
-    """Detections at certain sources of an exposure, as rings around bright ones, and away from them.
+    """Detections near certain sources of an exposure, e.g. in rings around bright ones, and elsewhere.
 
     Attributes
     ----------
     inside, outside
-        Detections there, and beyond.
+        Numbers of detections in these areas, and outside.
     ratio
-        Area there over that beyond.
+        Ratio of the areas.
     """
 
     inside: int
@@ -79,7 +79,7 @@ NOT_NEGATED = Negative(0, 0)
 
 
 class KnownCount(NamedTuple):
-    """Known objects that an exposure should show well, and those of them that were found."""
+    """Number of known objects that an exposure should show clearly, and of those that were found."""
 
     expected: int
     found: int
@@ -87,7 +87,7 @@ class KnownCount(NamedTuple):
 
 @dataclass(frozen=True)
 class Looked:
-    """Published exposure: its record, metadata and detections, what it was searched with; more where it is known."""
+    """Published exposure: its record, metadata, detections and provenance; and further values if known."""
 
     record: ExposureRecord
     info: ExposureInfo
@@ -101,7 +101,7 @@ class Looked:
 
 
 def spread(exposures: Sequence[Exposure], most: int | None = None) -> list[Exposure]:
-    """Return all exposures of a night, or ``most`` of them (default: `MOST`) that are spread over it."""
+    """Return all exposures of a night, or ``most`` of them (default: `MOST`), evenly spread."""
     most = MOST if most is None else most
     if len(exposures) <= most:
         return list(exposures)
@@ -109,7 +109,7 @@ def spread(exposures: Sequence[Exposure], most: int | None = None) -> list[Expos
 
 
 def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Looked]:
-    """Read exposures of a night; those of which something that is wanted cannot be read are left out."""
+    """Read exposures of a night; those with unreadable files are left out."""
     chosen, ledger = spread(records), Ledger(out)
     digests = sorted({record.provenance for record in chosen if record.provenance})
     known = {one: _search(ledger.provenance(one)) for one in digests}
@@ -143,15 +143,15 @@ def look_at_exposures(out: Path, records: Sequence[ExposureRecord]) -> list[Look
 
 
 def count_known(predicted: pa.Table, found: pa.Table, info: ExposureInfo) -> KnownCount | None:
-    """Count the known objects of an exposure that nobody should miss; None without a zero point.
+    """Count the known objects on an exposure that should be found; None without a zero point.
 
     Parameters
     ----------
     predicted, found
-        Rows of `SS_EPHEMERIS` and `SS_SOURCE`. Those count whose pixel can be searched, whose place is certain to 1
-        arcsec, and which are 1 mag brighter than a point source of S/N 5.
+        Rows of `SS_EPHEMERIS` and `SS_SOURCE`. Objects count if their pixel can be searched, their position is known to
+        1 arcsec, and they are 1 mag brighter than a point source of S/N 5.
     info
-        Of the exposure.
+        Metadata of the exposure.
     """
     deep = depth(info)
     if deep is None:
@@ -169,7 +169,7 @@ def _negative(tiles: pa.Table | None) -> Negative:
 
 
 def _search(made: ProvenanceRecord | None) -> tuple[str, tuple[str, ...]]:
-    """Return a digest of all that detections depend on beside the pixels, and the models in words."""
+    """Return a digest of all that detections depend on besides the pixels, and the models as text."""
     if made is None:
         return "", ()
     cards = {name: made.models[name] for name in SEARCH_MODELS if name in made.models}
@@ -179,35 +179,35 @@ def _search(made: ProvenanceRecord | None) -> tuple[str, tuple[str, ...]]:
     return digest(cards, stages, sections), words
 
 
-_CLEAR_MAG, _CERTAIN = 1.0, 1.0  # mag brighter than S/N 5, and arcsec, of known objects that should be found
-_BRIGHTEST = 50  # stars of a quadrant that have rings
+_CLEAR_MAG, _CERTAIN = 1.0, 1.0  # mag brighter than S/N 5, and arcsec, for known objects that should be found
+_BRIGHTEST = 50  # stars per quadrant with rings
 _QUADRANT = 3080 * 3072
-_RING = (2.0, 12.0)  # FWHM: nearer, a detection may be the star that varies
-_EXTENDED, _CLEAR_SNR = 0.85, 20.0  # half-light radius over FWHM, and S/N, of what is a galaxy for sure
+_RING = (2.0, 12.0)  # FWHM: a closer detection may be the star itself, varying
+_EXTENDED, _CLEAR_SNR = 0.85, 20.0  # half-light radius over FWHM, and S/N, of a certain galaxy
 _OUTSHINES = 2.0  # S/N of a galaxy over that of a detection on it
-_GRID = 200  # places along a side, by which areas are measured
+_GRID = 200  # points along a side with which areas are measured
 
 
 def unclassed(rows: pa.Table) -> pa.Table:
-    """Return the detections that have no class, as satellites have."""
+    """Return the detections without a class; satellites have one."""
     return rows.filter(pc.equal(rows["trailClass"], ""))
 
 
 def around_bright(detections: pa.Table, sources: pa.Table, info: ExposureInfo) -> Rings | None:
-    """Count detections in rings around the brightest sources of an exposure, and beyond them.
+    """Count detections in rings around the brightest sources of an exposure, and elsewhere.
 
     Parameters
     ----------
     detections, sources
-        Rows of `DIA_SOURCE` and of `SOURCE`. The 50 brightest sources of a ZTF quadrant, in proportion to the area of
-        the image, have rings, from 2 to 12 FWHM.
+        Rows of `DIA_SOURCE` and `SOURCE`. The brightest sources, 50 for the area of a ZTF quadrant, have rings from 2
+        to 12 FWHM.
     info
-        Of the exposure.
+        Metadata of the exposure.
 
     Returns
     -------
     Rings or None
-        None without sources, or where rings cover the image.
+        None without sources, or if rings cover the image.
     """
     count = math.ceil(_BRIGHTEST * math.prod(info.shape) / _QUADRANT)
     bright = sources.sort_by([("snr", "descending")]).slice(0, count)
@@ -228,10 +228,10 @@ def around_bright(detections: pa.Table, sources: pa.Table, info: ExposureInfo) -
 
 
 def at_cores(detections: pa.Table, sources: pa.Table, info: ExposureInfo) -> Rings | None:
-    """Count detections within 1 FWHM of the centres of galaxies, and beyond; None without galaxies.
+    """Count detections within 1 FWHM of the centres of galaxies, and elsewhere; None without galaxies.
 
-    A source is taken for one if half of its light reaches 0.85 FWHM: that of a Moffat profile of beta 3 reaches 0.63.
-    So does that of a trail: one of less than twice the detection's S/N is what was detected.
+    A source counts as a galaxy if its half-light radius is at least 0.85 FWHM; that of a Moffat profile with beta 3 is
+    0.63. Trails are as large; so a source of less than twice the detection's S/N is taken to be the detection itself.
     """
     large = pc.greater(sources["halfLightRadius"], pc.multiply(_EXTENDED, sources["fwhm"]))
     galaxies = sources.filter(pc.and_(pc.fill_null(large, False), pc.greater(sources["snr"], _CLEAR_SNR)))
@@ -254,7 +254,7 @@ def _places(rows: pa.Table) -> Floats:
 
 @dataclass(frozen=True)
 class Compass:
-    """Directions at the middle of an exposure, in pixels.
+    """Directions at the centre of an exposure, in pixels.
 
     Attributes
     ----------
@@ -270,7 +270,7 @@ class Compass:
 
 
 def compass(info: ExposureInfo) -> Compass | None:
-    """Return directions and scale of ``info``, None without a readable WCS."""
+    """Return directions and scale for ``info``; None without a readable WCS."""
     if info.wcs_header is None:
         return None
     centre = np.array([(info.shape[1] - 1) / 2, (info.shape[0] - 1) / 2])
@@ -282,7 +282,7 @@ def compass(info: ExposureInfo) -> Compass | None:
         ra, dec = np.full(3, sky.ra.deg), np.full(3, sky.dec.deg)
         ends = along_great_circle(ra, dec, np.array([0.0, 0.0, 90.0]), np.array([0.0, 1.0, 1.0]) / 3600)
         origin, north, east = np.stack(positions_in_pixels(wcs, *ends[:2]), 1)
-    except (ValueError, KeyError, ArithmeticError):  # what astropy raises for headers of every sort of wrong
+    except (ValueError, KeyError, ArithmeticError):  # raised by astropy for invalid headers of all kinds
         return None
     toward_north, toward_east = north - origin, east - origin
     lengths = np.hypot(*toward_north), np.hypot(*toward_east)
@@ -295,8 +295,8 @@ def compass(info: ExposureInfo) -> Compass | None:
 def depth(info: ExposureInfo) -> float | None:
     """Return the AB magnitude of a point source of S/N 5, None without a zero point.
 
-    The noise of the PSF-weighted flux is that of the image as it is, correlated: 5 std(m-filtered noise) / sum(m^2)
-    for the PSF m.
+    The noise of the PSF-weighted flux includes the correlation of the image: 5 std(m-filtered noise) / sum(m^2) for the
+    PSF m.
     """
     if info.zero_point is None:
         return None
@@ -308,19 +308,19 @@ def _faintest(psf: PsfModel, noise: float, correlation: Floats) -> float:
     """Return the flux of a point source of S/N 5."""
     reach = int(np.ceil(3 * psf.fwhm_px)) + 1
     squared = np.square(np.arange(-reach, reach + 1.0))
-    # Each Gaussian of the mixture has the pixel's response: its value over 2 pi is the share of the flux in a pixel.
+    # Each Gaussian of the mixture includes the pixel's response: its value over 2 pi is the flux fraction in a pixel.
     profile = brightness(moffat_mixture(psf.fwhm_px, psf.beta), squared + squared[:, None]) / (2 * np.pi)
     return 5 * filtered_noise(profile, noise, correlation) / float(np.sum(profile**2))
 
 
 def warm_up() -> None:
-    """Load what the first depth takes: parts of scipy."""
+    """Import what the first depth needs: parts of scipy."""
     _faintest(PsfModel(fwhm_px=2.0, beta=3.0), 1.0, np.ones((1, 1)))
 
 
 def _wcs(cards: str) -> WCS:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)  # of dates and cards that play no part here
+        warnings.simplefilter("ignore", AstropyWarning)  # about dates and cards not used here
         return WCS(fits.Header.fromstring(cards, sep="\n"))
 
 
@@ -335,14 +335,14 @@ def measure_quality(exposures: Sequence[Looked], recoveries: Sequence[Recovery])
     Parameters
     ----------
     exposures
-        Those of the night that are looked at.
+        Exposures of the night that were read.
     recoveries
-        What came back of its synthetic streaks.
+        Recovery of its synthetic streaks.
 
     Returns
     -------
     tuple
-        By instrument and band.
+        Measures by instrument and band.
     """
     groups: dict[tuple[str, str], list[Looked]] = {}
     for one in exposures:
@@ -413,7 +413,7 @@ def _limit(metric: str, unit: str, limit: Limit | None) -> Measure:
 
 def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
     rows = _rows(exposures)
-    # Satellites have a threshold of their own: their reliability is not a measure of the search.
+    # Satellites have their own threshold: their reliability does not measure the search.
     streaks = unclassed(rows)
     doubt = 1 - streaks["reliability"].to_numpy().astype(np.float64)
     yield _rate("detections", rows.num_rows, math.sqrt(rows.num_rows), len(exposures))
@@ -435,7 +435,7 @@ def _of_detections(exposures: list[Looked]) -> Iterator[Measure]:
 
 
 def _negated(exposures: Sequence[Looked]) -> Measure:
-    """Return the false detections of negated tiles, as many as whole exposures would have."""
+    """Return the false detections on negated tiles, scaled to whole exposures."""
     if not exposures:
         return Measure(metric="negated_false", unit="per exposure", n=0, reason="no tile was negated")
     pixels = sum(one.negative.pixels for one in exposures)
@@ -445,7 +445,7 @@ def _negated(exposures: Sequence[Looked]) -> Measure:
 
 
 def _known(exposures: Sequence[KnownCount]) -> Measure:
-    """Return the share of known objects that were found, with the error of Agresti and Coull (1998)."""
+    """Return the fraction of known objects that were found, with the error of Agresti and Coull (1998)."""
     expected, found = (sum(one[place] for one in exposures) for place in (0, 1))
     if not expected:
         reason = "no bright known object" if exposures else "no orbits of known objects"
@@ -456,7 +456,7 @@ def _known(exposures: Sequence[KnownCount]) -> Measure:
 
 
 def _excess(metric: str, rings: Sequence[Rings]) -> Measure:
-    """Return how many detections an exposure has at such sources beyond those that such an area has elsewhere."""
+    """Return the number of detections per exposure near such sources in excess of those in equal areas elsewhere."""
     if not rings:
         return Measure(metric=metric, unit="per exposure", n=0, reason="no sources of science images")
     excess = sum(one.inside - one.ratio * one.outside for one in rings)
@@ -469,7 +469,7 @@ def _sums(causes: Sequence[Mapping[str, int]]) -> list[int]:
 
 
 def _rate(metric: str, total: float, error: float, exposures: int) -> Measure:
-    """Return a number per exposure, with the error of counting; of nothing it is that of one."""
+    """Return a number per exposure, with its counting error; for zero, the error of one."""
     return Measure(
         metric=metric,
         unit="per exposure",
