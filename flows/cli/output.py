@@ -326,8 +326,7 @@ def restore(
 ) -> None:
     """Copy a backup to a new output folder, and verify it.
 
-    Exit code 0: no problems; 1: there are problems, each with its remedy; 2: there is no such backup, or OUT holds
-    results.
+    Exit code 0: no problems; 1: there are problems, each with its remedy; 2: no such backup, or OUT holds results.
     """
     from flows.pipeline.graph import declared_tables
     from flows.results.backup import restore_output
