@@ -9,10 +9,10 @@ from functools import cached_property, update_wrapper
 from typing import Any
 
 prange = range
-"""Numba's, in modules that import it, as soon as one of their functions is compiled."""
+"""Stands for numba's `prange`, which replaces it in importing modules when one of their functions is compiled."""
 
 KERNELS: "list[Compiled]" = []
-"""All functions of the modules that are imported."""
+"""All compiled functions of the imported modules."""
 
 
 class Compiled:

@@ -3,7 +3,7 @@
 from kernels.compiled import njit
 
 FAST = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
-"""How loops over pixels that call these are compiled: a check for a division by zero would keep a loop scalar."""
+"""Compiler options for loops over pixels that call these functions; a check for zero division would prevent vectors."""
 
 FURTHEST = 6.4
 """Largest argument x; exp(-x^2) is below 2e-18 there."""

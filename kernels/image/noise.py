@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_SAMPLE = 1_000_000  # of this many pixels the median is known to 0.1 % of sigma
+_SAMPLE = 1_000_000  # with this many pixels the median is accurate to 0.1 % of sigma
 _CLIP = 4.0  # sigma; leaves 99.994 % of a Gaussian
 MAD_TO_SIGMA = 1.482602218505602
 """Factor from the median absolute deviation to the standard deviation of a normal distribution: 1 / quantile(3/4)."""
@@ -51,8 +51,8 @@ def background_and_noise(image: NDArray[np.float32], usable: NDArray[np.bool_]) 
     return centre, spread
 
 
-_LOOKED_AT = 4096  # values that tell whether all come in steps
-_FEW = 64  # steps in the middle half of these: of more, a median and a MAD are good to 1 %
+_LOOKED_AT = 4096  # values examined for steps
+_FEW = 64  # maximum steps in the middle half of these: with more, median and MAD are accurate to 1 %
 _OFF = 0.05  # of a step: float32 numbers are rounded
 
 
@@ -108,9 +108,9 @@ def _deviation(ordered: NDArray[np.float64], centre: float, rank: int) -> float:
 
 _SIDE = 64
 _PATCHES = 144
-_CORRELATION_CLIP, _SOURCE = 3.5, 5.0  # sigma: left out; left out with its neighbours
-_QUIET = 0.75  # share of the patches that is used
-_LEAST_POWER = 0.01  # of a large area's noise over that of white noise
+_CORRELATION_CLIP, _SOURCE = 3.5, 5.0  # sigma: pixels left out; pixels left out with their neighbours
+_QUIET = 0.75  # fraction of the patches that is used
+_LEAST_POWER = 0.01  # minimum power of the noise in a large area, relative to white noise
 
 
 def noise_correlation(

@@ -7,11 +7,11 @@ from kernels.image.noise import MAD_TO_SIGMA, without_steps
 from kernels.image.order_statistic import median
 from schemas.exposure import Variation
 
-_CELL = 256  # px, about: pixels of which one value of the noise is
-_SAMPLE = 20_000  # pixels of a cell that are looked at, about
-_LEAST = 1_000  # of these, for a value of the noise
-_EVEN = 0.1  # noise that varies by less is one number: half of that is what stars do to a cell
-_MOST = 5.0  # times the noise of the image, or a share of it: more is a piece of something else
+_CELL = 256  # px, approximate: side of the cells with one noise value
+_SAMPLE = 20_000  # approximate number of pixels of a cell that are used
+_LEAST = 1_000  # minimum number of these for a noise value
+_EVEN = 0.1  # smaller variations are ignored: stars in a cell cause half of that
+_MOST = 5.0  # maximum ratio of a cell's noise to the image's, and of its inverse: beyond is another kind of area
 
 
 def noise_variation(

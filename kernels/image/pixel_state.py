@@ -15,7 +15,7 @@ _QUIET = 0.15  # of the usual scatter; lossy compression scatters a constant by 
 
 
 REACH = 3 * _BLOCK
-"""How far from a pixel its state depends on others, px; bands of rows must begin at multiples of 4, too."""
+"""Distance within which other pixels affect a pixel's state, px; bands of rows must start at multiples of 4, too."""
 
 
 def usual_scatter(image: NDArray[np.float32]) -> float:

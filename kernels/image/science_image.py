@@ -14,18 +14,18 @@ from schemas.exposure import ExposureInfo
 from schemas.pixels import MASK, SCIENCE, MaskPlane, is_large
 from schemas.stage import NightPixels
 
-_NO_LIGHT = np.uint16(MaskPlane.BAD | MaskPlane.CR | MaskPlane.EDGE)  # NO_DATA and SAT are about the difference image
+_NO_LIGHT = np.uint16(MaskPlane.BAD | MaskPlane.CR | MaskPlane.EDGE)  # NO_DATA and SAT refer to the difference image
 _TINY = np.finfo(np.float32).tiny
 
 BLOCK, MARGIN = 3072, 512
-"""Side of the blocks in which a large image is worked on, and how far around each is looked at, px."""
+"""Side of the blocks in which a large image is processed, and margin examined around each, px."""
 
 _KEPT, _SQUARES = 32, 2**14
-"""Skies that are kept, and squares of the largest: 16 bytes each."""
+"""Number of sky models kept, and squares of the largest: 16 bytes each."""
 
 _SKIES: OrderedDict[Hashable, sep.Background] = OrderedDict()
 
-_MESHES, _WIDEST = 8, 1024  # squares of the sky around a block, to 3e-5 of whose change the spline forgets others; px
+_MESHES, _WIDEST = 8, 1024  # squares of sky around a block, beyond which changes affect the spline by < 3e-5; px
 
 
 class ScienceImage(NamedTuple):

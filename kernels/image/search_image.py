@@ -54,7 +54,7 @@ class Places(NamedTuple):
 
 
 FURTHEST = 128.0
-"""S/N beyond which brightness says nothing more."""
+"""S/N above which brightness makes no difference."""
 
 
 @njit(**FAST)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from kernels.compiled import njit
 from schemas.exposure import Variation
 
-_SAMPLE = 20_000  # pixels of a plane of variances that are looked at, about
-_WEIGHTLESS = 1e6  # times the variance of the sky: more than the light of any pixel that is not saturated adds
+_SAMPLE = 20_000  # approximate number of pixels of a variance plane that are examined
+_WEIGHTLESS = 1e6  # times the variance of the sky: more than the light of unsaturated pixels adds
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]

@@ -14,12 +14,12 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 CELLS, _WIDE = 14, 9
-"""Orders of the cells that objects are looked for in."""
+"""Orders of the cells in which objects are searched."""
 
-_RING = 16  # points about a place that find the cells near it
-_UNKNOWN = 0.2  # arcsec: the error of a position that comes without one
-_FLOOR = 0.05  # arcsec: errors of astrometry that the stated ones leave out
-_SAME = 1e-6  # arcsec: what is nearer lies at the place itself, but for the last digits of unit vectors
+_RING = 16  # points around a position with which neighbouring cells are found
+_UNKNOWN = 0.2  # arcsec: assumed for positions without an error
+_FLOOR = 0.05  # arcsec: errors of astrometry not included in the stated ones
+_SAME = 1e-6  # arcsec: smaller distances are rounding errors of unit vectors
 _SIGNIFICANT = 3.0  # standard errors of a trail's length
 
 

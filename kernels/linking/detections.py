@@ -13,12 +13,12 @@ from kernels.sky.positions import unit_vectors
 Floats = NDArray[np.float64]
 
 SLOWEST = 0.03
-"""deg / day: what moves less is at rest; a main-belt asteroid at a turning point of its path is, for some days."""
+"""Rate below which sources count as stationary, deg / day; so do main-belt asteroids for some days when they turn."""
 
-_ERROR = 0.2  # arcsec, of a position that states none
-_AT_REST = 1.0  # arcsec; more where the errors are larger
+_ERROR = 0.2  # arcsec: assumed for positions without an error
+_AT_REST = 1.0  # arcsec; more if the errors are larger
 _SIGMAS = 3.0
-_NEIGHBOURS = 16  # looked at; a place that is seen more often has enough of them
+_NEIGHBOURS = 16  # maximum number examined: enough for a position seen more often
 
 
 class SkyDetections(NamedTuple):

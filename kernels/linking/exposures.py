@@ -14,12 +14,12 @@ Indices = NDArray[np.intp]
 
 _NIGHT_GAP = 0.25  # d without detections
 _EPOCH_GAP = 1.0 / 86400  # d between detections of one exposure
-_DENSITY_OF = 8  # neighbours that the local density is measured by
-_SPARSE, _PARTS = 40, 24  # exposures of one detection or so that are told apart; parts of the night that more are
-_VISITS, _WORK = 8, 5e7  # of a field that are all tried; more are where the work is less
-_LEAST_ROWS = 50  # detections that an exposure counts for in the work
-_SAME_FIELD = 0.75  # of the radius: how far apart the centres may be
-_COMB, _STEP, _STRIDE = 6, 4, 4  # exposures tried with each other; how far to the next; by how many times sparser
+_DENSITY_OF = 8  # neighbours used to measure the local density
+_SPARSE, _PARTS = 40, 24  # exposures of about one detection that are distinguished; parts of the night if there are more
+_VISITS, _WORK = 8, 5e7  # visits of a field that are all tried; more if they take less work
+_LEAST_ROWS = 50  # minimum number of detections per exposure assumed for the work
+_SAME_FIELD = 0.75  # of the radius: maximum distance of the centres
+_COMB, _STEP, _STRIDE = 6, 4, 4  # exposures tried together; distance to the next; factor by which they get sparser
 _SKY = 4 * math.pi * math.degrees(1) ** 2  # deg^2
 
 

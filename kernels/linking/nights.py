@@ -14,20 +14,20 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 NIGHTS = 3
-"""Fewest nights of a link: in two of them unrelated tracklets lie on some orbit too often."""
+"""Minimum number of nights in a link: two nights fit unrelated tracklets too often."""
 
 _NIGHT_GAP = 0.25  # d without detections
 _APART = 0.5  # d between nights
-_RADIUS_KM = 1e5  # within which states at the middle of the time are alike, at 1 au from the Earth
+_RADIUS_KM = 1e5  # distance within which states at the middle of the time are alike, at 1 au from the Earth
 _GEOCENTRIC = (0.1, 8.0)  # au
 _GM = 132712440041.279419  # km^3 / s^2
 _GM_AU = 0.01720209895**2  # au^3 / d^2
-_OBLIQUITY = math.radians(90 - 66.560708333333)  # as heliolinx has it
-_DISTANCES = (0.9, 5.6, 0.015)  # au: from, to; the step as a share
+_OBLIQUITY = math.radians(90 - 66.560708333333)  # as in heliolinx
+_DISTANCES = (0.9, 5.6, 0.015)  # au: first, last; relative step
 _RATES = 0.004 * np.arange(-4, 5)  # au / d
-_CHANGES = 0.4 * np.arange(-3, 3)  # of the pull of the Sun
-_AXES, _MOST_ECCENTRIC = (0.7, 6.0), 0.95  # au; of orbits that are looked for
-_PROBE = 81  # the distance of the probe, of those of `hypotheses`: 3 au
+_CHANGES = 0.4 * np.arange(-3, 3)  # of the Sun's attraction
+_AXES, _MOST_ECCENTRIC = (0.7, 6.0), 0.95  # au; of orbits searched for
+_PROBE = 81  # index of the probe's distance, 3 au, in `hypotheses`
 
 
 class Window(NamedTuple):

@@ -15,15 +15,15 @@ Indices = NDArray[np.int64]
 
 _GM = 0.01720209895**2  # au^3 / d^2
 _LIGHT = 173.1446326847  # au / d
-_STARTS = (1.3, 2.6)  # au from the Sun: both sides of what short arcs leave open
-_FLOOR = 0.1  # arcsec: errors of astrometry that the stated ones leave out
-_WORST = 2.0  # of the residuals of a link, in standard deviations, rms over degrees of freedom
-_DROPPED = 1 / 3  # of detections that may be taken out of a candidate
-_AT_ONCE = 8  # one detection in 8 is taken out before the orbit is fitted again
-_LEAST = 6  # detections of a link
+_STARTS = (1.3, 2.6)  # au from the Sun: on both sides of what short arcs leave undetermined
+_FLOOR = 0.1  # arcsec: errors of astrometry not included in the stated ones
+_WORST = 2.0  # maximum rms of a link's residuals over degrees of freedom, in standard deviations
+_DROPPED = 1 / 3  # maximum fraction of detections that may be removed from a candidate
+_AT_ONCE = 8  # one detection in 8 is removed before the orbit is fitted again
+_LEAST = 6  # minimum number of detections in a link
 _CLOSEST = 0.01  # au from the Earth
-_TURNS = 7  # of Newton's method
-_TRIES = 15  # of least squares
+_TURNS = 7  # iterations of Newton's method
+_TRIES = 15  # iterations of least squares
 
 
 class Link(NamedTuple):

@@ -10,10 +10,10 @@ from kernels.sky.positions import sky_position
 Floats = NDArray[np.float64]
 
 ORIGIN = 60000.0
-"""Time from which the sums count, MJD."""
+"""Origin of the times in the sums, MJD."""
 
 FASTEST = 15.0
-"""arcsec / yr: what moves more is not a star; Barnard's has 10.4."""
+"""Maximum proper motion of a star, arcsec / yr; Barnard's has 10.4."""
 
 LEAST_NIGHTS = 3
 """Minimum number of nights with detections for a motion: a line fits any two."""
@@ -24,7 +24,7 @@ LEAST_DAYS = 30.0
 _YEAR = 365.25
 _ARCSEC = 180 / np.pi * 3600
 _SIGNIFICANT = 4.0  # standard errors
-_SPREAD = 1e-3  # d: standard deviation of times that are one
+_SPREAD = 1e-3  # d: standard deviation below which all times are the same
 
 
 class Motions(NamedTuple):

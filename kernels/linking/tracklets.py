@@ -19,26 +19,26 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 USUAL = LinkTrackletsSettings()
-"""Limits of what is linked."""
+"""Default limits of linking."""
 
 PAIR_RATE = 1.5
-"""deg / day, of pairs that only other nights tell from chance."""
+"""Maximum rate of pairs, deg / day, which only other nights distinguish from chance."""
 
-_LEAST_APART = 90.0 / 86400  # d between the ends of a tracklet
-_MOVED = 4.0  # standard deviations of a distance, and 1 arcsec at least, that a tracklet spans
-_NEAREST = 4  # detections of an exposure that are tried for a pair
-_EXPOSURE = (10.0, 1200.0)  # s, where it is not known
-_TRAILS_ALIKE = 1e-4  # the least chance that the trails of a tracklet all agree
-_MOST_PAIRS = 2_000_000  # looked at between two exposures
-_STEPS = 60  # of the distances that are tried
-_CLEAR, _CLOSER = 60.0, 4.0  # arcsec: a way that is linked in exposures this many times closer
-_STEPS_OUT, _AT_ONCE = 8, 20_000  # times that a way is made longer; ways that are judged at a time
-_BESIDE = 0.2  # share of unrelated pairs that an exposure completes as well, of what counts as a detection
-_MOST_WAYS = 10**300  # of choosing exposures: of more than a thousand there are more than a float holds
-_PAIR_DAYS = 0.1  # d between two detections of a pair
-_PAIR_BLUR = 40.0  # arcsec / day: an error of the rate that leaves a pair of use
-_PAIRS_SEEN = 5_000_000  # in a night, before any is dropped for its rate
-_SLOWER = 0.8  # by which the rate is lowered where there would be more
+_LEAST_APART = 90.0 / 86400  # d, minimum between the ends of a tracklet
+_MOVED = 4.0  # minimum length of a tracklet in standard deviations, and at least 1 arcsec
+_NEAREST = 4  # detections of an exposure tried for a pair
+_EXPOSURE = (10.0, 1200.0)  # s, assumed if not known
+_TRAILS_ALIKE = 1e-4  # minimum chance that the trails of a tracklet all agree
+_MOST_PAIRS = 2_000_000  # maximum number examined between two exposures
+_STEPS = 60  # number of distances tried
+_CLEAR, _CLOSER = 60.0, 4.0  # arcsec: maximum motion linked in exposures this many times closer in time
+_STEPS_OUT, _AT_ONCE = 8, 20_000  # times that a way is extended; ways examined at once
+_BESIDE = 0.2  # maximum fraction of unrelated pairs completed as well by an exposure, to count as a detection
+_MOST_WAYS = 10**300  # maximum number of ways to choose exposures: for over a thousand exposures a float overflows
+_PAIR_DAYS = 0.1  # d, maximum between the detections of a pair
+_PAIR_BLUR = 40.0  # arcsec / day: maximum error of a pair's rate
+_PAIRS_SEEN = 5_000_000  # maximum number in a night before the rate is lowered
+_SLOWER = 0.8  # factor by which the rate is lowered to have fewer
 
 
 class Tracklet(NamedTuple):
@@ -179,7 +179,7 @@ def _rate(detections: SkyDetections, i: Indices, j: Indices) -> Floats:
 
 
 _Candidate = tuple[tuple[int, ...], float]
-"""Members, and the chance."""
+"""Members, and their chance."""
 
 
 def _candidates(

@@ -16,10 +16,10 @@ ALIKE = 0.35
 """Fraction by which lengths of trails may differ."""
 
 _TRAIL = 3.0  # arcsec: shorter trails have no direction
-_ANY_ANGLE = 60.0  # deg: a direction that is known no better is not one
+_ANY_ANGLE = 60.0  # deg: a direction with a larger error is not known
 _SURE = 5.0  # standard deviations of a trail's length: noise makes shorter ones, in any direction
-_LENGTHS_ALIKE = 0.5  # share of unrelated trails that are alike in length
-_MAGNITUDES = 2.5  # by which two detections may differ, in any two bands
+_LENGTHS_ALIKE = 0.5  # fraction of unrelated trails with similar length
+_MAGNITUDES = 2.5  # maximum difference of two detections, in any two bands
 
 
 def has_direction(detections: SkyDetections, index: Indices) -> NDArray[np.bool_]:

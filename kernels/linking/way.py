@@ -11,14 +11,14 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 SIGMAS = 3.0
-"""Standard deviations that anything may be off."""
+"""Maximum deviation, in standard deviations."""
 
 SELDOM = 5.0
-"""Times as many unrelated detections count for one that fits widely only."""
+"""Factor on the number of unrelated detections for one that only fits within the wider limits."""
 
-_FLOOR = 0.3  # arcsec: errors of astrometry that the stated ones leave out
-_ALONG, _ACROSS = 0.015, 0.004  # of the way and hour: bends, 3 standard deviations; see `tolerances`
-_TURN, _WIDER = 3.0, 3.0  # widely: along the way, of the rate in rad / hour; across it, times as far
+_FLOOR = 0.3  # arcsec: errors of astrometry not included in the stated ones
+_ALONG, _ACROSS = 0.015, 0.004  # of the way, per hour: curvature, 3 standard deviations; see `tolerances`
+_TURN, _WIDER = 3.0, 3.0  # wider limits: along the way, of the rate in rad / hour; across it, a factor
 
 
 def room(detections: SkyDetections, i: Indices, j: Indices, way: Floats, member: Indices, widely: bool) -> Floats:

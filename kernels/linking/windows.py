@@ -18,7 +18,7 @@ Groups = Sequence[tuple[int, ...]]
 MOST_TRACKLETS = 20_000
 """Maximum number of tracklets in a window, pairs included."""
 
-_EARTH_DAYS = 5  # before and after
+_EARTH_DAYS = 5  # days before and after
 
 
 def pairs_between(

@@ -68,7 +68,7 @@ _EVEN = 8.0
 """Difference of chi squared at which a point and a trail are equally likely; noise has a median of 2."""
 
 _FREE = (2.0, 3.0)
-"""Parameters that draw the flux of a point, and of a trail, up as they follow the noise."""
+"""Parameters that bias the flux of a point, and of a trail, upwards as they follow the noise."""
 
 
 def point_or_trail(psf: Flux, trail: Flux) -> Flux:

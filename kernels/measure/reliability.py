@@ -76,13 +76,13 @@ def _misfit(chi2: NDArray[np.float64], pixels: NDArray[np.float64], snr: NDArray
 
 
 STAMP_SIDE = 32
-"""Side of a picture; two max-pools of 2 must divide it."""
+"""Side of a picture, which two 2 x 2 max-pools must divide."""
 
 STAMP_CHANNELS = 7
-"""Pictures of a candidate; `kernels.nets.reliability_cnn.ReliabilityCnn` takes the first 6 or all."""
+"""Number of pictures of a candidate; `kernels.nets.reliability_cnn.ReliabilityCnn` takes the first 6 or all."""
 
 COARSE = 3
-"""Side of the squares that the coarse pictures add up, px."""
+"""Side of the squares summed in the coarse pictures, px."""
 
 
 class FittedTrail(NamedTuple):

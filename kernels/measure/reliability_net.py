@@ -19,14 +19,14 @@ TREES = "trees."
 """Prefix of the names of the trees' arrays; those of the networks begin with their number."""
 
 _BATCH = 32
-"""Candidates at a time, always as many, so that a candidate's answer does not depend on its company."""
+"""Candidates at a time, always as many, so that a candidate's result does not depend on the others."""
 
 
 SHARES = "kinds."
 """Prefix of the names of the arrays of `KindShares`."""
 
 FURTHEST = 5.0
-"""Spreads from the mean at which `kind_shares` cuts a measurement."""
+"""Distance from the mean, in spreads, to which `kind_shares` clips a measurement."""
 
 
 _TRAIL, _POINT, _SATELLITE = (KINDS.index(name) for name in ("trail", "point", "satellite"))

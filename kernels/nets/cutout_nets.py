@@ -86,7 +86,7 @@ class ResidualBlock(nn.Module):
 
 
 WIDTH = 48
-"""Numbers that stand for a band, and for an object."""
+"""Number of features for a band, and for an object."""
 
 
 class BandSetNet(nn.Module):

@@ -11,21 +11,21 @@ ANCHORS = (
     (9.0, 9.0), (13.0, 13.0), (20.0, 13.0), (13.0, 20.0), (24.0, 24.0),
     (36.0, 15.0), (15.0, 36.0), (42.0, 30.0), (30.0, 42.0), (62.0, 18.0), (18.0, 62.0), (52.0, 52.0),
 )  # fmt: skip
-"""Width and height of the boxes that proposals start from, px, about the middle of each cell.
+"""Width and height of the boxes from which proposals start, px, centred in each cell.
 
 Trails of 0 to 60 px at any angle in PSFs of 1.6 to 3.6 px FWHM have boxes of 7 to 75 px.
 """
 
 BINS = 7
-"""Parts of a box along each side, whose features are judged."""
+"""Number of parts along each side of a box whose features are used."""
 
 CUT = 24
-"""Side of the square of pixels about the middle of a box that is judged with them."""
+"""Side of the square of pixels around the centre of a box that is used as well."""
 
 UNIT = (10.0, 10.0, 5.0, 5.0)
 """Factors for the last shifts of a box, which are small."""
 
-_SIZES = 2  # numbers that describe how large a box was
+_SIZES = 2  # numbers that describe the size of a box
 
 
 class RegionNet(CellNet):

@@ -29,7 +29,8 @@ F to M, right within a factor of two; some in a thousand blue stars and white dw
 star (of that order: Green 2013, ApJ 765, 12) or a brown dwarf, right within a factor of ten."""
 
 POINT_SHARE = 0.42
-"""Share of stars among the cutouts that judges of images learn from, at any magnitude: their probabilities are at it.
+"""Fraction of stars among the cutouts used to train image classifiers, at any magnitude, to which their probabilities
+refer.
 """
 
 
@@ -211,7 +212,7 @@ def _third_nearest(features: NDArray[np.float32], reference: NDArray[np.float32]
 
 
 LEAST_BANDS = 2
-"""Fewer have no colour: nothing is said."""
+"""Minimum number of bands: with fewer there is no colour and no class."""
 
 _MOST_BANDS = 5
 

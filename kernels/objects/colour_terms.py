@@ -14,7 +14,7 @@ from schemas.photometric_systems import RELATIONS, Relation, SystemName
 Floats = NDArray[np.float32]
 
 LEAST_BANDS = 2
-"""Fewer have no colour, and cannot be transformed."""
+"""Minimum number of bands: with fewer there is no colour and no transformation."""
 
 
 class SdssMagnitudes(NamedTuple):

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from kernels.psf.moments import Moments, adaptive_moments
 from kernels.psf.psf_contrast import WIDTHS, psf_contrast
 
-_RING = 2  # px: the border that tells background and noise
+_RING = 2  # px: width of the border used for background and noise
 _QUARTILE = 0.6744897501960817  # of a normal distribution, in standard deviations
-_RANGE = 1e-4  # noise is at least this share of the peak: images without noise stay finite
-_HOLE = 0.5  # share of a band's pixels that may be missing
-_CORE, _FLAT = 4, 4  # as many pixels of exactly the highest value, this near to the middle, are clipped
+_RANGE = 1e-4  # minimum ratio of noise to peak: images without noise stay finite
+_HOLE = 0.5  # maximum fraction of a band's pixels that may be missing
+_CORE, _FLAT = 4, 4  # this many pixels of exactly the highest value, this close to the centre, are clipped
 
 
 class Planes(NamedTuple):

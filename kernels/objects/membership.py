@@ -13,13 +13,13 @@ from schemas.model_card import ModelCard
 Floats = NDArray[np.floating]
 
 REGIONS = ("red sequence", "green valley", "blue cloud")
-"""Parts of the diagram of colour and magnitude."""
+"""Regions of the colour-magnitude diagram."""
 
 FEATURES = ("offset", "distance", "deviation", "error", "radius", "cluster_z", "r", "red", "red_distance")
 """Features of the model, see `membership_features`."""
 
 _MISSING = 9.0
-"""Stands for a number that is not given: beyond all that are."""
+"""Stands for a missing number, and is beyond all others."""
 
 TYPICAL_ERROR = 0.013
 """Median error of photometric redshifts over 1 + Z, of the galaxies that the shipped model has learnt from."""

@@ -13,10 +13,10 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 ALL_NEW = 0.85
-"""Share of an object's light from which on all of it counts as new: that of a star 6.7 times as bright as before.
+"""Fraction of an object's light above which all of it counts as new: a star 6.7 times as bright as before.
 
-No error is allowed for: both fluxes are of the same pixels and share most of their noise. How far apart new sources and
-variable stars are: docs/use/association.md.
+No error is allowed for: both fluxes come from the same pixels and share most of their noise. For the separation of new
+sources and variable stars see docs/use/association.md.
 """
 
 OBJECT_COLUMNS = ("objectId", "flags", *(f"{band}_{end}" for band in BANDS for end in ("nExposures", "psfFlux")))

@@ -6,21 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 GALAXIES = ((13, -0.9), (16, 0.85), (18, 2.05), (20, 3.15), (22, 4.05), (24, 4.75), (26, 5.35))
-"""AB magnitude in r, log10 of the galaxies per square degree that are brighter: Yasuda et al. 2001 (AJ 122, 1104) to
+"""AB magnitude in r, log10 of the number of brighter galaxies per square degree: Yasuda et al. 2001 (AJ 122, 1104) to
 20, Capak et al. 2007 (ApJS 172, 99) beyond."""
 
 DUST = 0.12
-"""Extinction of light from beyond our galaxy at its poles, mag in r; elsewhere over sin |b|."""
+"""Extinction of extragalactic light at the Galactic poles, mag in r; elsewhere over sin |b|."""
 
 UNMEASURED = 20.0
-"""Magnitude that stands for one that no band has with an error that counts: of something faint."""
+"""Magnitude assumed if no band has one with an acceptable error: that of a faint source."""
 
 _LESS_R = {"r": 0.0, "g": 0.6, "i": -0.2, "z": -0.3, "u": 2.0}
-"""Colours against r, mag, of the commonest stars, G and K dwarfs; the first band there is counts."""
+"""Colours against r, mag, of the commonest stars, G and K dwarfs; the first band present counts."""
 
-_LOWEST = 20.0  # deg; nearer to the Milky Way the counts of stars hold no more, and are those of this latitude
-_RANGE = (13.5, 25.5)  # r; brighter and fainter sources have the shares of its ends
-_V_LESS_R = 0.27  # of a star of g - r = 0.6, by Jester et al. 2005 (AJ 130, 873)
+_LOWEST = 20.0  # deg; closer to the Milky Way, where counts of stars fail, those of this latitude are used
+_RANGE = (13.5, 25.5)  # r; brighter and fainter sources have the fractions of its ends
+_V_LESS_R = 0.27  # for a star with g - r = 0.6, by Jester et al. 2005 (AJ 130, 873)
 _QUASARS, _TO, _BREAK, _SLOPES = 99.0, 22.0, 19.1, (0.98, 0.15)
 
 

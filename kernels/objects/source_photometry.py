@@ -14,11 +14,11 @@ from kernels.psf.gaussian_mixture import GaussianMixture, brightness
 from schemas.archive_columns import BANDS as UGRIZ
 from schemas.objects import BANDS
 
-_LEAST_SEEN = 0.5  # share of the light on pixels with a value; of less no flux is given
+_LEAST_SEEN = 0.5  # minimum fraction of the light on pixels with a value, for a flux
 
 
 PSF_REACH = 2.0
-"""Pixels so near take part in the fit of a point source, FWHM."""
+"""Radius of the pixels used in the fit of a point source, FWHM."""
 
 
 class Fluxes(NamedTuple):
@@ -218,7 +218,7 @@ class FluxSum:
 
 
 WORST = 0.3
-"""A magnitude with a larger error, mag, is as good as none: S/N 3.6."""
+"""Maximum useful error of a magnitude, mag: S/N 3.6."""
 
 
 def object_photometry(objects: pa.Table) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:

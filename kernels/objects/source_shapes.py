@@ -12,17 +12,17 @@ from kernels.compiled import njit
 from kernels.image.science_image import BLOCK, MARGIN, ImageBlock, ScienceImage, blocks
 from schemas.pixels import is_large
 
-_PIXELS = 1_000_000  # above the threshold that sep holds at a time
-_PARTS = 8192  # of one source that sep may take apart
+_PIXELS = 1_000_000  # maximum number above the threshold that sep holds at once
+_PARTS = 8192  # maximum number into which sep may divide one source
 _STEP = 1.25  # of the radii of a Petrosian profile; annuli run from r / 1.25 to 1.25 r
-_FIRST, _STEPS = 0.5, 14  # their first, in half-light radii, and their number
+_FIRST, _STEPS = 0.5, 14  # first radius, in half-light radii, and number of radii
 _PETROSIAN = 0.2  # Petrosian ratio of SDSS
 _TRIES = 6
-_WINDOW = 5.0  # FWHM: the widest half-light radius that sets the window of a centre
-_WINGS = 10.0  # of the sum of two major axes: how far from a source its wings are looked at
+_WINDOW = 5.0  # FWHM: maximum half-light radius that sets the window of a centre
+_WINGS = 10.0  # of the sum of two major axes: maximum distance from a source at which its wings are considered
 
 Worth = Callable[[ScienceImage, NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
-"""Returns which places (x, y), (n,) each, of an image are to be measured; (n,)."""
+"""Function that returns which positions (x, y), (n,) each, in an image should be measured; (n,)."""
 
 
 class Shapes(NamedTuple):

@@ -18,16 +18,16 @@ from schemas.model_card import ModelCard
 SETS = ("best", "mean", "least", "greatest")
 """Combinations of the bands' moments that the trees use: see `moments_of`."""
 
-_MOST_SIGNAL = 12.0  # arcsinh of S/N; weights stay finite
+_MOST_SIGNAL = 12.0  # maximum arcsinh of S/N, so that weights stay finite
 
 LEAST_SIDE = 16
 """Minimum side of a cutout, px, to hold a source and the sky around it."""
 
 SIGNAL = 0
-"""Place among the features of the arcsinh of S/N."""
+"""Index of the arcsinh of S/N among the features."""
 
 _BATCH = 512
-_DIRECTIONS = 48  # of the codes, those of most spread: more would only make the whitening large
+_DIRECTIONS = 48  # number of the codes' directions with the largest spread: more would only enlarge the whitening
 
 
 class MomentTrees(NamedTuple):

@@ -27,14 +27,14 @@ from schemas.objects import SIDE
 Arrays = Mapping[str, NDArray[Any]]
 
 PICTURES_OF_PSF = 2
-"""Number of the first picture of a band that needs the PSF."""
+"""Index of the first picture of a band that needs the PSF."""
 
 PLANE_NETS: dict[str, Callable[[int], Any]] = {
     "basic_cnn": lambda planes: BasicCnn(planes, SIDE),
     "resnet": CutoutResnet,
     "mlp": lambda planes: CutoutMlp(planes, SIDE),
 }
-"""The source's networks, untrained, for a number of planes."""
+"""Untrained networks of the source for a number of planes."""
 
 _TREES, _KNOWN, _NET = "trees.", "known.", "net."
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _STEPS = 60
-_SERIES = 0.1  # below which closed forms lose digits
-_HIGHEST = 700.0  # whose sinh a float holds
+_SERIES = 0.1  # below this, closed forms lose digits
+_HIGHEST = 700.0  # largest argument for which a float holds sinh
 
 
 def near_parabola(nearest: Floats, eccentricity: Floats, time: Floats) -> tuple[Floats, Floats]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ORDER = "ABCDEFGHJKLMNOPQRSTUVWXYZ"  # of discovery within half a month: no I
-_CYCLES = 620  # that two characters hold: 00 to z9
+_CYCLES = 620  # number that two characters hold: 00 to z9
 _LARGEST = 620_000  # first number that is packed in base 62
 _YEARS = {"I": 18, "J": 19, "K": 20}
 

@@ -12,16 +12,16 @@ from kernels.sky.positions import sky_position, unit_vectors, whole_turn
 
 Floats = NDArray[np.float64]
 
-_DRIFT = 2e-7  # AU / d^2 by which planets move what stays away from them off its two-body orbit: 1.2e-7 at most of 500
+_DRIFT = 2e-7  # AU / d^2: acceleration by distant planets off the two-body orbit: at most 1.2e-7 for 500 objects
 _FASTEST = 0.025  # AU in half a day, relative to the Earth
-_MARGIN = math.radians(0.3)  # for what the planets do besides
-_CLOSE = 0.05  # AU: the Earth may have bent the way of what is so near, by any angle
-_SLOPE = 0.15  # G where it is not known
-_COMET_SLOPE = 4.0  # K1 likewise
-_MOST_ERROR = 120.0  # arcsec, of the runoff at 1 AU: an orbit that is less certain tells nothing
+_MARGIN = math.radians(0.3)  # for further effects of the planets
+_CLOSE = 0.05  # AU: the Earth may have deflected anything this close, by any angle
+_SLOPE = 0.15  # G if not known
+_COMET_SLOPE = 4.0  # K1 if not known
+_MOST_ERROR = 120.0  # arcsec, of the runoff at 1 AU: a less certain orbit is useless
 _MOST_DAYS = 3653.0  # since the epoch
-_U = 5.0  # where it is not known
-_OURS = 0.06  # arcsec / year at 1 AU: of our integration
+_U = 5.0  # if not known
+_OURS = 0.06  # arcsec / year at 1 AU: error of our integration
 _CLOCK = 1.0  # s
 _ANOMALY = 5e-6  # deg: half of the last digit of a mean anomaly in MPCORB
 _PASSAGE = 5e-5  # d: of a comet's time at perihelion

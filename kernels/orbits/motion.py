@@ -20,14 +20,14 @@ LIGHT = 173.1446326846693
 ROUNDING = 0.15
 """Position error at 1 AU from the rounding of elements in MPCORB, arcsec."""
 
-_OBLIQUITY = math.radians(84381.448 / 3600)  # of the ecliptic of J2000, in which elements are given (IAU 1976)
+_OBLIQUITY = math.radians(84381.448 / 3600)  # of the ecliptic of J2000, to which elements refer (IAU 1976)
 _MASSES = (6023600.0, 408523.71, 332946.05, 3098708.0, 1047.3486, 3497.898, 22902.98, 19412.24, 27068703.0)
 """Sun's mass over that of Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus, Neptune and the Moon (IAU 2009)."""
 
 _ECCENTRIC = 0.98
 _MOST = 256  # orbits integrated with common steps
 _PRECISION = 1e-11  # of each step, relative
-_PLANET_STEP = 1.0  # d between the places of planets that are interpolated: 1e-6 AU for Mercury, 1e-8 for others
+_PLANET_STEP = 1.0  # d between interpolated positions of planets: 1e-6 AU for Mercury, 1e-8 for others
 _JD = 2400000.5
 
 

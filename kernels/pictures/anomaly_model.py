@@ -14,13 +14,13 @@ from schemas.errors import Misconfigured
 from schemas.model_card import ModelCard
 
 VERDICTS = (0.0, 0.2, 0.5, 0.8, 1.0)
-"""Surely normal, normal, undecided, anomalous, surely anomalous."""
+"""Verdicts: surely normal, normal, undecided, anomalous, surely anomalous."""
 
 NEIGHBOURS = 5
-"""Nearest normal pictures whose mean distance is the score."""
+"""Number of nearest normal pictures whose mean distance is the score."""
 
 KINDS = ("codes", "one-class", "soft-boundary")
-"""Ways to score: distance to the nearest normal codes, or from the middle of all by Deep SVDD."""
+"""Kinds of scores: distance to the nearest normal codes, or to the centre of all by Deep SVDD."""
 
 _TURNS = 4
 

@@ -10,21 +10,21 @@ from kernels.image.science_image import ScienceImage
 from schemas.objects import BANDS
 
 CROP_RADII = 7.6
-"""Side of a picture in half-light radii, as the middle of those of Galaxy Zoo has it."""
+"""Side of a picture in half-light radii: the median in Galaxy Zoo."""
 
 SCALES = {"u": 1.3, "g": 1.3}
-"""Factors of bands, all others 1, which give galaxies the colours that they have in Galaxy Zoo. Ellipticals there have
-light of 1 : 0.71 : 0.41 in red, green and blue, and 1 : 0.71 : 0.34 nJy in i, r, g (g - r 0.78, r - i 0.38); spirals
+"""Factors of bands, all others 1, that give galaxies the colours of Galaxy Zoo. Ellipticals there have light of
+1 : 0.71 : 0.41 in red, green and blue, and 1 : 0.71 : 0.34 nJy in i, r, g (g - r 0.78, r - i 0.38); spirals
 1 : 0.80 : 0.71, and 1 : 0.79 : 0.50."""
 
 LARGEST = 4096
-"""Side of what is cut out, px, at most."""
+"""Maximum side of the area cut out, px."""
 
 WHOLE = 0.98
-"""Share of a picture's pixels that have a value where one exposure is as good as another."""
+"""Minimum fraction of a picture's pixels with a value, above which exposures are equally good."""
 
 LEAST_USABLE = 0.8
-"""Share of a picture's pixels that must have a value."""
+"""Minimum fraction of a picture's pixels with a value."""
 
 _SKY = 4.0
 _NOISE = 3.5

@@ -10,7 +10,7 @@ from torch.nn.functional import conv2d, pad, relu6
 from kernels.pictures.compact_net import with_norm
 
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192))
-"""Blocks, side of the filters, stride of the first block, widening, channels: of all stages but the last."""
+"""Blocks, side of the filters, stride of the first block, expansion, channels: for all stages but the last."""
 
 _STEM = 32
 

@@ -13,10 +13,10 @@ from kernels.pictures.lite_net import LiteNet
 from schemas.model_card import ModelCard
 
 AT_ONCE = 64
-"""Pictures of up to 64 px in a batch; of larger ones as many as have the same pixels."""
+"""Pictures of up to 64 px in a batch; larger ones in batches with as many pixels."""
 
 _PARTS = 12
-"""Places along a side of the window that hides a part of a picture."""
+"""Number of positions per side of the window that hides part of a picture."""
 
 
 class PictureModel:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from kernels.psf.gaussian_mixture import GaussianMixture, moffat_mixture
 
 UNKNOWN_FLATNESS = 0.25
-"""Standard error of 1 / beta where nothing tells the profile: it is 0 of a Gaussian, and 0.4 of broad wings."""
+"""Standard error of 1 / beta if the profile is not known: it is 0 for a Gaussian, and 0.4 for broad wings."""
 
 _LENGTHS, _STEP = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0]), 0.01  # FWHM
 _PER_SIGMA = 2.3548  # FWHM of a Gaussian

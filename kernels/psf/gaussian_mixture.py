@@ -20,7 +20,7 @@ def _frozen(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 ROUND = _frozen(np.array([1.0, 0.0, 1.0]))
-"""Stretch that changes nothing."""
+"""Stretch without effect."""
 
 
 class GaussianMixture(NamedTuple):

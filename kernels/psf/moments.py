@@ -10,8 +10,8 @@ from kernels.image.gaussian import FAST
 
 _STEPS = 12
 _NARROW = 0.6  # px: the narrowest weight
-_REACH = 3.0  # px: the centre stays so near to the middle
-_START = 1.6  # px
+_REACH = 3.0  # px: maximum distance of the centroid from the middle
+_START = 1.6  # px: first width
 
 
 class Moments(NamedTuple):

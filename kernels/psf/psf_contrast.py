@@ -10,7 +10,7 @@ WIDTHS = (0.7, 1.2, 2.0, 3.0)
 """Widths of the Gaussian apertures, in standard deviations of the PSF."""
 
 _FIT = 3.0  # radius of the fit, in standard deviations of the PSF
-_PSF_ERROR = np.float32(0.02)  # relative error of the PSF's pixels: nothing is sure to better than that
+_PSF_ERROR = np.float32(0.02)  # relative error of the PSF's pixels, which limits the accuracy
 
 
 @njit(**FAST, parallel=True)

@@ -17,15 +17,15 @@ from schemas.exposure import ExposureInfo, PsfModel, Variation
 from schemas.objects import SIDE
 
 _LEAST = (5, 15, 50)  # stars, for a polynomial of degree 0, 1, 2
-_MOST = 300  # sources measured, the brightest: among them most are stars
-_SEED = 0.05  # in ln of the width, and in ellipticity: stars lie so near together, noise and place included
-_APART = 0.2  # what is farther from the polynomial is not a star
-_LOOSE = 0.06  # scatter of ln width about it: of galaxies, not of stars
+_MOST = 300  # brightest sources that are measured: most of these are stars
+_SEED = 0.05  # in ln of the width, and in ellipticity: scatter of stars, including noise and position
+_APART = 0.2  # sources further from the polynomial are not stars
+_LOOSE = 0.06  # scatter of ln width about it that indicates galaxies, not stars
 _CLIP = 3.0  # standard deviations, by the median deviation
 _ROUNDS = 8
-_STEP = 0.05  # for the response of what is measured to width and ellipticity
-_RESPONSE = (0.5, 2.0)  # of the measured width to that of the PSF; elsewhere the PSF is too narrow to be measured
-_MOST_CHANGE, _MOST_ELLIPTIC = 0.4, 0.6  # what a polynomial may say where there are no stars
+_STEP = 0.05  # for the response of measured values to width and ellipticity
+_RESPONSE = (0.5, 2.0)  # of the measured width to that of the PSF; outside, the PSF is too narrow to be measured
+_MOST_CHANGE, _MOST_ELLIPTIC = 0.4, 0.6  # limits of a polynomial where there are no stars
 _PER_PX = 64  # steps of the tabled profile
 
 Floats = NDArray[np.float64]

@@ -104,17 +104,17 @@ _MEDIAN_ERROR = 1.4826 * math.sqrt(math.pi / 2)  # standard error of a median of
 _LEAST_ERROR = (
     0.003,
     0.02,
-)  # of the width, relative, and of 1 / beta: a PSF is not a Moffat profile to better than that
-_NEARLY_GAUSSIAN = 0.9 * _BETA[1]  # beyond that a profile may as well be a Gaussian: 1 / beta is 0
+)  # of the width, relative, and of 1 / beta: a PSF is no closer to a Moffat profile
+_NEARLY_GAUSSIAN = 0.9 * _BETA[1]  # beyond, a profile may as well be Gaussian: 1 / beta is 0
 _SIGMA = math.sqrt(8 * math.log(2))
 _HALF = 10  # half the side of a stamp, px
 _STARS = 25
-_PIXELS = 300_000  # above the threshold that sep holds at a time
+_PIXELS = 300_000  # maximum number above the threshold that sep holds at once
 LEAST_STARS = 3
-"""For a median to mean something."""
+"""Minimum number of stars for a meaningful median."""
 
 BRIGHT = 20.0
-"""Peak of a star that tells the PSF at least, times the noise."""
+"""Minimum peak of a star used for the PSF, times the noise."""
 
 
 def psf_of(found: Sequence[Star]) -> StarsPsf | None:
@@ -228,7 +228,7 @@ def _alone(stamp: NDArray[np.float32], peak: float) -> bool:
     return bool(stamp[np.hypot(y, x) > 0.7 * _HALF].max() < 0.3 * peak)
 
 
-_STAMP_HALF = 7  # half the side of what is fitted, px
+_STAMP_HALF = 7  # half the side of the fitted area, px
 _LEAST_PEAK = 12.0  # sigma
 _LEAST_WIDTH, _MOST_WIDTH = 0.9, 7.0  # px: a cosmic ray; a galaxy
 

@@ -59,7 +59,7 @@ def screen_layers(arrays: dict[str, NDArray[np.float32]]) -> tuple[Dense, ...]:
 
 
 SLAB = 65536
-"""Windows whose features are held at a time."""
+"""Number of windows whose features are held at once."""
 
 
 @dataclass(frozen=True)

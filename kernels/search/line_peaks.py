@@ -8,10 +8,10 @@ from kernels.image.gaussian import FAST
 from kernels.search.line_search import HALF, LENGTHS, REACH, Peaks
 
 APART = 3
-"""A peak is the highest pixel of the square that reaches so far from it, px."""
+"""Half the side of the square in which a peak is the highest pixel, px."""
 
 COVER_PX = 2.5
-"""A peak is part of a higher one if it lies so close to its line, px."""
+"""Distance from a higher peak's line within which a peak is part of it, px."""
 
 _EXCESS, _MARGIN = (
     2.0,
@@ -19,7 +19,7 @@ _EXCESS, _MARGIN = (
 )  # a point brighter than this factor times the mean of a line, plus this margin, is not part of it
 
 PEAK_REACH = REACH + 2 * APART + int(1.5 * HALF) + 4
-"""How far around a pixel the image decides whether it is a candidate, px."""
+"""Distance within which the image decides whether a pixel is a candidate, px."""
 
 
 def line_peaks(

@@ -13,13 +13,13 @@ from kernels.image.noise import LEAST_VARIANCE, convolve, filtered_noise
 from kernels.psf.gaussian_mixture import RADIUS, filter_taps
 
 LENGTHS = np.array([1, 4, 8, 12, 16, 24, 32, 48])
-"""Pixels in a sum, counted along the axis nearest to the line: sums of 4, 8, 16 and 32 px share their halves."""
+"""Pixels in a sum, counted along the axis closest to the line: sums of 4, 8, 16 and 32 px share their halves."""
 
 STEPS = 8
-"""Lines rise by 0, 1, ... 8 px in so many: 32 directions in all, 3.6 to 7.1 deg apart."""
+"""Length over which lines rise by 0, 1, ... 8 px: 32 directions in all, 3.6 to 7.1 deg apart."""
 
 HALF = int(LENGTHS[-1]) // 2
-"""How far from its middle a sum reaches, px."""
+"""Distance from its centre to which a sum extends, px."""
 
 FRAMES = ((0, STEPS), (1, STEPS), (0, STEPS - 1), (1, STEPS - 1))
 """First and last rise of the lines in each of four frames: the image, upside down, transposed, and both."""
@@ -121,11 +121,11 @@ def every_line() -> NDArray[np.float64]:
 
 
 REACH = HALF + RADIUS
-"""How far around a pixel its best sum depends on the image, px."""
+"""Distance within which the image affects a pixel's best sum, px."""
 
 
 CLIP = 6.0
-"""S/N of a point source beyond which a detector's pixels add no more to a sum."""
+"""S/N of a point source above which a detector's pixels add no more to a sum."""
 
 _CORE = 128  # px: maps of a block and its surroundings fit in the cache of one core
 _SIDE = _CORE + 2 * HALF

@@ -16,7 +16,7 @@ from kernels.search.fused_net import Dense
 Precision = Literal["float32", "bfloat16"]
 
 _ROWS = 64
-"""Batches are filled up to a multiple of this."""
+"""Batches are padded to a multiple of this."""
 
 
 @dataclass(frozen=True)

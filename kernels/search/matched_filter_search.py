@@ -26,10 +26,10 @@ from schemas.pixels import SearchGrid
 from schemas.settings import NOISE_ALONE
 
 CELL = 4
-"""Side of the cells that take the candidates, px."""
+"""Side of the cells for candidates, px."""
 
 CANDIDATE_GRID = SearchGrid(CELL, CELL, PEAK_REACH + 2, 16)
-"""A cell is in the claim of a trail whose middle is within 8 px."""
+"""A trail claims the cells within 8 px of its centre."""
 
 
 @dataclass(frozen=True)

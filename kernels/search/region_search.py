@@ -57,7 +57,7 @@ LONGEST = 80.0
 """Longest side of a box, px."""
 
 FURTHEST = 8.0
-"""How far the middle of a box may move in each of its two shifts, along x or y, px."""
+"""Maximum shift of the centre of a box in each of its two shifts, along x or y, px."""
 
 SHARE = 0.4
 """Overlap, as a fraction of the union, above which only the box with the higher score is kept."""

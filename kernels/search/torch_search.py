@@ -105,7 +105,7 @@ def single_windows(
 
 
 PROCESSOR = 256 * 2**20
-"""Budget on the processor, bytes: enough for matrix products at full speed, too little to be noticed."""
+"""Memory used on the processor, bytes: enough for matrix products at full speed, too little to be noticed."""
 
 SHARE = 0.5
 """Fraction of a GPU's free memory that is used: the allocator's pieces do not always fit together."""
@@ -196,7 +196,7 @@ BATCH = {"cuda": 16384, "cpu": 1024}
 an H200's second-level cache; fewer would be bound by the time it takes to start so many products."""
 
 SINGLE = 2048
-"""Windows that are cut out at once; one takes 60 kB and band."""
+"""Number of windows cut out at once; each takes 60 kB per band."""
 
 
 class TorchSearch:

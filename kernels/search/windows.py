@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 MARGIN = 0.125
-"""How far below the floor a log odds in bfloat16 may lie and still be computed again in float32: eight times the
-largest error seen near the floor, on simulated exposures with the shipped weights."""
+"""Distance below the floor to which log odds in bfloat16 are computed again in float32: eight times the largest error
+seen near the floor, on simulated exposures with the shipped weights."""
 
 FLAT = 1.2e-7
-"""A standard deviation at or below this part of the largest value is not one: float32 pixels cannot resolve it."""
+"""Standard deviation, relative to the largest value, that counts as zero: float32 pixels cannot resolve it."""
 
 
 def fill_windows(

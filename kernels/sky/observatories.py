@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 GEOCENTRE = "500"
-"""Code of the centre of the Earth, which stands for what is not known."""
+"""Code of the centre of the Earth, used if the observatory is not known."""
 
 AU_KM = 149597870.7
-"""IAU 2012 resolution B2."""
+"""Astronomical unit, km (IAU 2012 resolution B2)."""
 
 PARALLAX = 8.794
 """Parallax of the Sun, arcsec: the Earth's radius as seen from 1 AU."""
@@ -103,16 +103,16 @@ Z84 357.45184 0.797530 +0.601830
 """
 
 Place = tuple[float, float, float]
-"""Longitude east, deg; rho cos(phi'), rho sin(phi'), equatorial radii."""
+"""East longitude, deg; rho cos(phi'), rho sin(phi'), equatorial radii."""
 
 OBSERVATORIES: dict[str, Place] = {
     code: (float(east), float(cos), float(sin))
     for code, east, cos, sin in (line.split() for line in _CONSTANTS.strip().splitlines())
 }
-"""Code of the Minor Planet Center -> where it is."""
+"""Code of the Minor Planet Center -> position."""
 
 _INSTRUMENTS = {"ZTF": "I41", "LSST": "X05", "DECAM": "W84"}
-_TURN = 2 * np.pi * 1.00273781191135448  # rad / d: of the Earth
+_TURN = 2 * np.pi * 1.00273781191135448  # rad / d: rotation of the Earth
 
 
 class Observer(NamedTuple):

@@ -18,14 +18,14 @@ from schemas.patch import COVER_ORDER
 Floats = NDArray[np.float64]
 
 _DIRECTIONS, _SPREAD = 32, 1.25
-"""Moved so many margins in one of so many directions, what is within the margin of a pixel lies in it, also where it
-is near a corner, unless that is sharper than 50 deg."""
+"""Moved by so many margins in one of so many directions, a position within the margin of a pixel lies in it, even near
+a corner, unless that is sharper than 50 deg."""
 
 _FINE = 10
-"""Order of the pixels that are added around those an exposure has points in: none is narrower than 100 arcsec."""
+"""Order of the pixels added around those with points of an exposure: none is narrower than 100 arcsec."""
 
 _STEP = 50.0
-"""Distance of those points, arcsec: each place of the exposure is within 36 arcsec of one."""
+"""Spacing of these points, arcsec: each position on the exposure is within 36 arcsec of one."""
 
 
 def pixels_at(ra: Floats, dec: Floats, order: int) -> NDArray[np.int64]:

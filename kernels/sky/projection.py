@@ -212,9 +212,9 @@ def _separation(
 
 Floats = NDArray[np.float64]
 
-_STEP = 1 / 3600  # deg; over it the scale of an image is taken as constant
+_STEP = 1 / 3600  # deg; over this distance the scale of an image is taken to be constant
 _FARTHEST = 1.2  # radii of the image: further out a distortion is not defined
-_CLOSE = 0.05  # px; a solution that does not lead back to the sky is not one
+_CLOSE = 0.05  # px; a solution that does not lead back to the same position is invalid
 
 
 class PlacedTrails(NamedTuple):

@@ -50,7 +50,7 @@ def night_begin(night: date, longitude_deg: float) -> float:
     return night.toordinal() - _MJD_0 + 0.5 - longitude_deg / 360
 
 
-_GPS_TO_TAI = 19.0  # s: what TAI was ahead of UTC when GPS time began
+_GPS_TO_TAI = 19.0  # s: TAI minus UTC when GPS time began
 
 
 def tai(

@@ -161,13 +161,13 @@ def _logistic(parameters: Floats) -> Logistic:
 
 
 LEAST = 20
-"""Sources below which nothing is said."""
+"""Minimum number of sources for a result."""
 
-_POINTS = 241  # of the grid of half points
-_BINS = 64  # into which sources are put
+_POINTS = 241  # in the grid of half points
+_BINS = 64  # number of bins for sources
 _SLOPES = np.geomspace(1.0, 60.0, 12)
 _CEILINGS = np.array([0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1.0])
-_LEAST_CHANCE = 1e-6  # a source against all expectation is not the end of it
+_LEAST_CHANCE = 1e-6  # minimum probability of a source, so that an outlier does not decide everything
 
 
 class HalfPoint(NamedTuple):

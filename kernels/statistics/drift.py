@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 Counts = NDArray[np.int64]
 
 GROUPS = 10
-"""Groups of about equal content that the population stability index is taken over."""
+"""Number of groups of about equal content for the population stability index."""
 
 
 def stability_index(night: Counts, reference: Counts) -> float:
@@ -199,5 +199,5 @@ FEATURES = {
 }
 """Columns of `dia_source`, and chi squared of the trail fit per pixel.
 
-Only what has a value per detection: what is common to an exposure or a night is not a sample: its median judges it.
+Only quantities with a value per detection: values common to an exposure or night are judged by their median.
 """

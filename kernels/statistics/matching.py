@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 POSITION_TOLERANCE_PX = 3.0
 LENGTH_SLACK_PX = 2.0
 SATELLITE_TOLERANCE_PX = 6.0
-"""Satellites flare, defocus and split into several detections; about two widths of the PSF either side."""
+"""Tolerance for satellites, which flare, defocus and split into several detections, px; about two widths of the PSF."""
 LEAST_VISIBLE = 0.5
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 BLOCK = 512
-"""Side of a block, px; the blocks of an image are equally large, or nearly."""
+"""Side of a block, px; the blocks of an image are of about equal size."""
 
 
 class Block(NamedTuple):

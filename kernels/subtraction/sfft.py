@@ -22,11 +22,11 @@ from schemas.errors import Misconfigured
 Floats = NDArray[np.float64]
 
 STAMP = 15
-"""Half the side of the stamps about stars, px."""
+"""Half the side of the stamps around stars, px."""
 
-_SOURCE, _FREE = 10.0, 1.8  # sigma above which a pixel is of a source; FWHM: half the side of the kernels
-_SEEN = 3.0  # sigma: what is fainter is not there
-_LEAST_PIXELS = 4  # about sources, for each pixel of a kernel
+_SOURCE, _FREE = 10.0, 1.8  # sigma above which a pixel belongs to a source; FWHM: half the side of the kernels
+_SEEN = 3.0  # sigma: fainter sources are ignored
+_LEAST_PIXELS = 4  # minimum number around sources, per pixel of a kernel
 
 
 def sfft_grid(
@@ -220,13 +220,13 @@ def clear(usable: NDArray[np.bool_], reach: int, border: str) -> NDArray[np.bool
 
 
 LEAST_STARS = 3
-"""Stars that both images must have: of fewer no PSF and no scale of the fluxes can be told."""
+"""Minimum number of stars on both images for PSFs and the scale of the fluxes."""
 
 _PSF_REACH = 4.5  # FWHM: half the side of the stamps of PSFs
-_CORE = 0.7  # FWHM: radius of the circle in which what is left of a star is added up
-_BRIGHT = 100.0  # S/N of stars that tell how good the subtraction is
-_MOST = 200  # such stars
-_LANCZOS = 3  # order of what moves an image by less than a pixel
+_CORE = 0.7  # FWHM: radius of the circle in which the residual of a star is summed
+_BRIGHT = 100.0  # S/N of stars that show the quality of the subtraction
+_MOST = 200  # maximum number of such stars
+_LANCZOS = 3  # order of the shift of an image by less than a pixel
 
 
 class Subtracted(NamedTuple):

@@ -323,7 +323,7 @@ def same_trail(one: Segment, other: Segment, tolerance: float) -> bool:
 
 
 LONG = 60.0
-"""Length above which a trail may be that of a satellite, or exceed the templates of the search, px."""
+"""Length above which a trail may be that of a satellite, or longer than the templates of the search, px."""
 _FAINT, _OUTSHINES = 4.5, 3.0  # S/N of one FWHM of a line, and least ratio of brightness for a trail on it
 
 

@@ -19,7 +19,7 @@ _LEAST = 2000  # usable pixels needed for it
 
 
 STEP = 4.0
-"""Between the points of a trail whose distance from others counts, px."""
+"""Spacing of the points on a trail whose distance from other trails is checked, px."""
 
 
 class TrailStamp(NamedTuple):

@@ -16,11 +16,11 @@ _DAMPING = 1e-2
 _MOST_DAMPING = 1e12
 _ITERATIONS = 60
 _SHORTEST = 0.01
-"""Length at which a trail is a point, px: at 0 it has no angle, and the last digit would say where the fit goes."""
+"""Length below which a trail is a point, px: at 0 it has no angle, and rounding would decide where the fit goes."""
 _MOST_TURN = 0.5
-"""Furthest that a step may turn a trail, radians."""
+"""Maximum change of a trail's angle in a step, radians."""
 _MOST_CUT = 0.75
-"""Largest part of its length that a step may take."""
+"""Maximum reduction of a trail's length in a step, as a fraction."""
 
 
 def vector(flux: float, segment: Segment, level: float) -> NDArray[np.float64]:

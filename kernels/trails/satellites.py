@@ -13,8 +13,8 @@ from kernels.trails.geometry import LONG, DetectedSegment
 from schemas.pixels import MaskPlane
 
 FASTEST_DEG_PER_DAY = 200.0
-"""Faster than any asteroid but one about to hit: 2008 TC3 moved by 100 degrees a day six hours before its end. A
-geostationary satellite moves by 361 degrees a day among the stars, all lower ones faster."""
+"""Rate above that of any asteroid that is not about to hit: 2008 TC3 moved by 100 degrees a day six hours before its
+end. Geostationary satellites move by 361 degrees a day among the stars, and all lower ones faster."""
 
 _CROSSING_FWHM = 10.0  # shortest trail that can be recognised as entering and leaving
 _BORDER = np.uint16(MaskPlane.EDGE)

@@ -18,7 +18,7 @@ HALVES = np.array([0, 2, 4, 7, 11, 16, 22, 30])
 """Half lengths of the bank's trails, px."""
 
 ANGLES = 24
-"""Angles of its longest trails: 7.5 deg apart, so that no end is more than 2 px off the line."""
+"""Number of angles of its longest trails: 7.5 deg apart, so that no end is more than 2 px off the line."""
 
 
 class TrailBank(NamedTuple):

@@ -13,7 +13,7 @@ PARAMETERS = 6
 """Number of parameters of a trail on a level: flux, x, y, length, angle in radians, level."""
 
 BLOCK = 32
-"""Pixels that are evaluated at once."""
+"""Number of pixels evaluated at once."""
 
 _SQRT2 = math.sqrt(2.0)
 _NORM = 1 / math.sqrt(2.0 * math.pi)

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from kernels.trails.geometry import Segment, stadium
 from kernels.trails.scene import Scene
 
-_FULL = 0.5  # of the brightest pixel of the science image: what is brighter may leave a ghost
+_FULL = 0.5  # of the brightest pixel of the science image: brighter pixels may leave a ghost
 _CLIP = 4.0  # sigma of a pixel
 _LEAST = 100  # pixels
-_CUTOUT = 128  # px: what is not wider is a cutout, whose middle is not that of a detector
-_BRIGHT = 0.3  # sigma, mean of the ghosts of an image that has any
-_SURE = 10.0  # standard errors of that mean, were the noise white
+_CUTOUT = 128  # px: a narrower image is a cutout, whose centre is not that of a detector
+_BRIGHT = 0.3  # sigma, mean of the ghosts on an image with any
+_SURE = 10.0  # standard errors of that mean for white noise
 _WIDTH = 1.0  # px from the axis of a trail
-_EVIDENCE = 3.0  # for a trail that lies on a ghost throughout; half of it is enough to be refused
+_EVIDENCE = 3.0  # for a trail that lies entirely on a ghost; half of it is enough to be refused
 
 
 def crosstalk_ghosts(scene: Scene, science: NDArray[np.float32] | None) -> NDArray[np.bool_] | None:

@@ -10,8 +10,8 @@ from kernels.psf.gaussian_mixture import GaussianMixture
 from kernels.trails.geometry import Segment, stadium
 from kernels.trails.scene import Scene
 
-_BRIGHT = 4.0  # sigma of the pixels that are looked at
-_MARGIN = 0.7  # of the smallest share of its light that a neighbour gets: the PSF is not known better
+_BRIGHT = 4.0  # sigma of the pixels examined
+_MARGIN = 0.7  # of the smallest fraction of its light that a neighbour receives: the PSF is not known better
 _SURE = 2.0  # sigma
 _SHARE = 0.4  # of the light beyond 4 sigma
 _PART = 0.3  # of all light of the trail
@@ -102,15 +102,15 @@ def _sharp_light(
     return light, sharp
 
 
-_TURN = 8.0  # deg that a long trail may be off the column
+_TURN = 8.0  # deg, maximum angle of a long trail to the column
 _SHORT_FWHM = 3.0  # a trail shorter than this may lie on a column whatever its angle
 _REACH = 60  # px beyond the ends
-_COLUMN_LEAST = 15  # pixels
-_COLUMN_SHARE = 0.4  # of the trail's brightness that its column must have beyond its ends
+_COLUMN_LEAST = 15  # minimum number of pixels
+_COLUMN_SHARE = 0.4  # of the trail's brightness: minimum for its column beyond the ends
 _COLUMN_SURE = 5.0  # sigma
-_STRAIGHT = 1.5  # px that a trail which is a column may stray from it
+_STRAIGHT = 1.5  # px, maximum deviation of a trail that is a column
 _LONG_FWHM = 5.0
-_THIN = 0.5  # share of the light that the PSF would put on the neighbouring columns
+_THIN = 0.5  # fraction of the light that the PSF would put on neighbouring columns
 
 
 def hot_column_evidence(scene: Scene, trail: Segment) -> float:

@@ -20,9 +20,9 @@ from schemas.summary import CauseCount
 
 _NEAR_FWHM, _FAR_FWHM = 2.0, 5.0  # from the trail
 
-_CLIP = 3.0  # sigma; stars beside the trail count no more
+_CLIP = 3.0  # sigma; limit for stars beside the trail
 
-_SHARE = 0.35  # of the trail's brightness that its surroundings must have
+_SHARE = 0.35  # of the trail's brightness: minimum for its surroundings
 
 _SURE = 4.0  # sigma
 
@@ -117,8 +117,8 @@ def count_causes(flags: NDArray[np.integer], published: NDArray[np.bool_]) -> di
 
 
 REFUSING = ("bleed", "cosmicRay", "hotColumn", "ghost")
-"""Causes, as in `schemas.dia_source.CAUSES`, that alone are enough. Each of them costs fewer than 0.3 % of true streaks
-in every range of S/N and length (docs/measured/measurement.md); the others cost more, and only set a flag."""
+"""Causes, from `schemas.dia_source.CAUSES`, that are sufficient by themselves. Each costs fewer than 0.3 % of true
+streaks in any range of S/N and length (docs/measured/measurement.md); the others cost more, and only set a flag."""
 
 LEAST_EVIDENCE = 1.5
 """Minimum evidence to refuse a candidate; the flag is set from 1 on."""

@@ -11,9 +11,9 @@ from kernels.trails.scene import Scene
 from schemas.pixels import UNUSABLE, MaskPlane
 
 _BORDER, _UNUSABLE = np.uint16(MaskPlane.EDGE), np.uint16(UNUSABLE)
-_THINNEST = 5  # px: what is thinner is a bad column or a cosmic ray
-_WIDEST = 300  # px: what is wider is not a star
-_BRIDGE = 0.4  # share of the line's brightness that must go on up to the mask
+_THINNEST = 5  # px: anything thinner is a bad column or a cosmic ray
+_WIDEST = 300  # px: anything wider is not a star
+_BRIDGE = 0.4  # fraction of the line's brightness that must continue up to the mask
 _MOST = 2.0
 
 
@@ -171,8 +171,8 @@ def _evidence(
     return min(allowed / max(offset, allowed / _MOST), _MOST) * bridge
 
 
-_TURN = 4.0  # deg that a long trail may be off the column
-_SLACK = 0.6  # charge leaves a wide core beside its middle, too
+_TURN = 4.0  # deg, maximum angle of a long trail to the column
+_SLACK = 0.6  # charge also leaves a wide core beside its centre
 
 
 def bleed_evidence(scene: Scene, mask: NDArray[np.uint16], trail: Segment, level: float) -> float:
@@ -198,7 +198,7 @@ def bleed_evidence(scene: Scene, mask: NDArray[np.uint16], trail: Segment, level
     return star_on_axis(scene, mask, trail._replace(angle=90.0), _SLACK, level)
 
 
-_SHORTEST_FWHM = 1.5  # of a trail that has a direction
+_SHORTEST_FWHM = 1.5  # minimum for a trail with a direction
 _SPIKE_SLACK = 0.3
 
 

@@ -13,11 +13,11 @@ from kernels.trails.scene import Scene
 from schemas.pixels import MaskPlane
 
 _BEYOND = 2.0  # sigma
-_LOBE_FWHM = 3.0  # of the light that is compared
+_LOBE_FWHM = 3.0  # radius of the light that is compared
 
 _FRACTION = 0.5  # dark over bright light
 _DEPTH = 4.0  # sigma of the smoothed image
-_BESIDE = 0.5  # share of the trail that must have dark light beside it
+_BESIDE = 0.5  # fraction of the trail that must have dark light beside it
 
 
 class Lobes(NamedTuple):
