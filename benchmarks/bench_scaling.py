@@ -27,13 +27,13 @@ from schemas.settings import Settings
 
 SIDES = (1024, 2048, 4096, 8192)
 EMPTY_OF_SATELLITES = 12
-"""A seed."""
+"""Seed without satellites."""
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 SMALL = (770, 768)
-"""A sixteenth of a quadrant: 64 of them are four quadrants."""
+"""Sides, px, of a sixteenth of a quadrant: 64 of these are four quadrants."""
 
 FEW, MANY = 4, 16
-"""Full quadrants per worker count: the difference is free of what a run costs once."""
+"""Full quadrants per worker count: their difference excludes the fixed costs of a run."""
 
 
 @dataclass(frozen=True)

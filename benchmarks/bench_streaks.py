@@ -24,10 +24,10 @@ from flows.results.evaluation.summary import curve, summarise
 from kernels.statistics.matching import on_satellite
 
 SCENES = {"ztf": 6, "llnl": 3}
-"""Images of each preset."""
+"""Number of images for each preset."""
 
 SEED = 4711
-"""Of the simulation; training used others."""
+"""Seed of the simulation; training used others."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from flows.training.bench.ways import chain_flops, gemm_rates, interleaved
 from kernels.image.search_image import Places, SearchImage
 
 TOLERANCE = 1e-5
-"""Of a probability: all but bfloat16 must agree to this."""
+"""Maximum difference of a probability, except in bfloat16."""
 
 LABELS = {
     "plain": "plain way: loop over windows, z-score in numpy, batches of 64",

@@ -24,7 +24,7 @@ from benchmarks.page import show, table
 from schemas.settings import Settings
 
 WITHIN_S = (60, 300, 780)
-"""Rubin's alerts, five minutes, and what ZTF's own alerts take."""
+"""Time limits, s: for Rubin's alerts, five minutes, and the time of ZTF's own alerts."""
 
 YEAR_S = 365.25 * 86400
 MONTHS = 12

@@ -23,10 +23,10 @@ FILE = Path(__file__).with_name("capacity.json")
 SURVEYS = ("ztf", "rubin")
 SEED = 31
 EXPOSURES = 2
-"""Of each kind; the first one is left out."""
+"""Number of exposures of each kind; the first one is left out."""
 
 PARTS = (4, 2)
-"""Of the side of an image."""
+"""Fractions of the side of an image."""
 
 
 def measure(survey: str, science: bool) -> dict[str, dict[str, float]]:

@@ -12,7 +12,7 @@ from flows.nights.cluster.memory import BASE, projected_bytes
 from schemas.settings import Settings
 
 YEARS = 10
-"""Of a survey, as its backfill."""
+"""Duration of a survey, for its backfill."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from kernels.pictures.picture_model import build_picture_model, squared
 JOINED = ClusterField(seed=71_001, count=1000, redshift=0.0160, seeing=1.1, noise=1.0)
 TEST = ClusterField(seed=72_001, count=2000, redshift=0.0205, seeing=0.9, noise=1.2)
 BRIGHT, REDDEST = 19.4, 3.0
-"""Of the published cleaning: r, and scatters from the red sequence."""
+"""Limits of the published cleaning: r, and scatters from the red sequence."""
 
 Numbers = NDArray[np.float64]
 

@@ -37,9 +37,9 @@ from schemas.stage import Context
 from stages.measure import describe, measure_all
 
 ACROSS, OFF, APART = 40, 30, 150
-"""Trails per exposure, and the least distance between any two, px."""
+"""Trails per exposure, and the minimum distance between any two, px."""
 BRIGHT = (30.0, 3000.0)
-"""S/N of the stars that are crossed."""
+"""S/N range of the stars that are crossed."""
 RATHER = 0.5
 
 Planes = dict[str, NDArray[Any]]

@@ -14,10 +14,10 @@ from distributed import Client
 from flows.nights.cluster.local import environment
 
 PATIENCE_S = 600.0
-"""How long processes may take to start on a machine that is busy with other work, s."""
+"""How long processes may take to start on a busy machine, s."""
 
 SHORT_LOGS = {"DASK_DISTRIBUTED__ADMIN__LOG_LENGTH": "100", "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "100"}
-"""As `flows.nights.cluster.local` sets them: what is remembered of tasks passes for a leak until it is full."""
+"""As in `flows.nights.cluster.local`: until the log of tasks is full, its growth looks like a leak."""
 
 
 @dataclass(frozen=True)

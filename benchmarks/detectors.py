@@ -50,7 +50,7 @@ SETTINGS = Settings.model_validate({})  # whatever the environment says
 
 
 Detections = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-"""x, y, px, and reliability of what is bright enough to be published and not refused."""
+"""x, y, px, and reliability of detections that are bright enough to be published and not refused."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ KINDS = {
     "Problem": "Found by `verify`",
     "Trouble": "Failed",
 }
-"""Classes that carry a code, and what their kind is called on the page."""
+"""Classes with a code, and the name of their kind on the page."""
 
 Names = dict[str, ast.expr]
 FIELDS = ("code", "where", "problem", "remedy")
@@ -42,10 +42,10 @@ JSON logs, in `OUT/quarantine` and in the ledger. `…` is what differs from cas
 A code with capitals, such as `KilledWorker`, is the name of an error that nobody has foreseen."""
 
 DEEPEST = 8
-"""Steps from a name to what it stands for, at most."""
+"""Maximum number of steps from a name to its definition."""
 
 MOST = 12
-"""Texts of one message, at most: beyond it the parts that vary are left out."""
+"""Maximum number of texts for one message: beyond it the variable parts are left out."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from flows.inputs.source import Source
 from schemas.errors import BadInput
 from schemas.settings import Settings
 
-SETTINGS = Settings(fits={"checksum": "ignore"})  # else the sums would answer for all the rest
+SETTINGS = Settings(fits={"checksum": "ignore"})  # else the checksums would catch everything
 VALUES = (
     "inf", "-inf", "nan", "1e400", "-1", "0", "1e5", "9" * 40, "''", "'abc'", "T", "(1.0, 2.0)", "= =", "'open",
     "1.2.3", "\x00\x01", "\xff\xfe", "'2019-13-45T99:99:99'", "-2147483648", "1e-320",

@@ -32,7 +32,7 @@ from tests.support.forced import MJD, NOISE, WCS_HEADER, plain_info, record_of
 
 SHAPE = (3080, 3072)
 KNOWN = 100
-"""Objects of the field that half of the exposures detect."""
+"""Number of objects in the field that half of the exposures detect."""
 
 HEADER = WCS_HEADER.replace("CRPIX1  = 151.0", "CRPIX1  = 1536.").replace("CRPIX2  = 141.0", "CRPIX2  = 1540.")
 

@@ -23,7 +23,7 @@ from kernels.search.linear_chain import has_bfloat16
 
 RECORD = Path(__file__).with_name("gate.json")
 LOSS = 0.25
-"""Share of the recorded ratio that may be lost."""
+"""Fraction of the recorded ratio that may be lost."""
 
 ROUNDS = 9
 SIDE = 600

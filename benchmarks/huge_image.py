@@ -37,9 +37,9 @@ from schemas.pixels import BAND
 NOISE, FWHM, BETA = 8.0, 2.4, 3.0
 SCALE = 0.5  # arcsec per px
 SKY = 300.0  # of the science image
-PIXELS_EACH = 4_000_000  # of the image: one streak, and twice as many stars
+PIXELS_EACH = 4_000_000  # of the image, for one streak and two stars
 STEP = 252  # rows written at once
-NEAR = 5.0  # px: a detection so far from a streak's centre is it
+NEAR = 5.0  # px: maximum distance of a detection from a streak's centre
 PSF = moffat_mixture(FWHM, BETA)
 
 SETTINGS = """

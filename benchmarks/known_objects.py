@@ -30,10 +30,10 @@ from tests.support.orbits import PALOMAR, asteroids, integrated, write_mpcorb
 EPOCH = 61000.0
 FIELDS = 10
 SLOWEST = 0.1
-"""deg / d: of asteroids that are counted; some stand nearly still for weeks."""
+"""Minimum rate of asteroids that are counted, deg / d; some stand nearly still for weeks."""
 
 RADIUS = 0.62
-"""deg: a circle about a ZTF quadrant."""
+"""Radius of a circle around a ZTF quadrant, deg."""
 
 
 def main() -> None:

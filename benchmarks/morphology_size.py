@@ -25,7 +25,7 @@ from flows.results.evaluation.pictures import new_figure, save
 from kernels.pictures.picture_model import build_picture_model
 
 SIZES = (8.0, 4.0, 3.0, 2.0, 1.5, 1.0, 0.75, 0.5)
-"""Half-light radius over the full width at half maximum of the PSF."""
+"""Half-light radius over the FWHM of the PSF."""
 
 OWN_SEEING = 3.3
 """FWHM of the PSF in the pictures themselves, px: 1.3 arcsec at 0.4 arcsec/px, as in SDSS."""
@@ -44,7 +44,7 @@ VIEWS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     "grey": lambda one: _planes(*[one.mean(2)] * 3),
     "red": lambda one: _planes(*[one[..., 0]] * 3),
 }
-"""Pictures as the night has them: of three bands, two, and one."""
+"""Pictures as made from a night: with three bands, two, and one."""
 
 
 class Survey(NamedTuple):

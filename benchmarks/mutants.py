@@ -32,10 +32,10 @@ from benchmarks.mutations import Kind, Mutation, mutations
 from benchmarks.structure import ROOT, imports, modules
 
 LEAST = {"all": 0.85, "comparison, boolean": 0.95}
-"""Share of the changes that must be noticed."""
+"""Minimum fraction of the changes that must be noticed."""
 
 MOST_EQUIVALENT = 0.05
-"""Share of the drawn changes that may be listed as without effect."""
+"""Maximum fraction of the drawn changes that may be listed as without effect."""
 
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
 SLOW = ("slow", "services", "faults")
@@ -98,7 +98,7 @@ class Run:
 
 
 Tests = Callable[[Sequence[str], Sequence[str]], Run]
-"""Runs tests, some of them left out."""
+"""Runs tests, without some of them."""
 
 
 def draw(count: int, seed: str, root: Path = ROOT, only: str = "") -> list[Mutant]:

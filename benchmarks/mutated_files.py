@@ -23,14 +23,14 @@ from pathlib import Path
 from benchmarks.command_line import command_line
 
 SLOW_S, MORE = 5.0, 4.0
-"""Processor time that a file may take, s; its memory as a multiple of the good file's."""
+"""Maximum processor time for a file, s; its maximum memory as a multiple of the good file's."""
 
 PATIENCE_S, ROUNDS = 30.0, 20
-"""After so long by the clock at the wall, s, a file whose reader waits for something is given up as an escape; one
-whose reader works or waits for a processor after so many times that."""
+"""Elapsed time, s, after which a file whose reader waits for something counts as an escape; and a factor on it for a
+reader that works or waits for a processor."""
 
 SIDE = (400, 410)
-"""Of the images, px: their pixels take more than the reader itself."""
+"""Sides of the images, px: their pixels take more memory than the reader itself."""
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ ARITHMETIC = {
     ast.Mod: ("%", "*"), ast.Pow: ("**", "*"), ast.BitAnd: ("&", "|"), ast.BitOr: ("|", "&"), ast.BitXor: ("^", "|"),
     ast.LShift: ("<<", ">>"), ast.RShift: (">>", "<<"),
 }  # fmt: skip
-"""Operator -> how it is written, what takes its place."""
+"""Operator -> its symbol, and the replacement."""
 
 COMPARISON = {
     ast.Lt: ("<", ("<=", ">=")), ast.LtE: ("<=", ("<", ">")), ast.Gt: (">", (">=", "<=")),
     ast.GtE: (">=", (">", "<")), ast.Eq: ("==", ("!=",)), ast.NotEq: ("!=", ("==",)), ast.Is: ("is", ("is not",)),
     ast.IsNot: ("is not", ("is",)), ast.In: ("in", ("not in",)), ast.NotIn: ("not in", ("in",)),
 }  # fmt: skip
-"""Comparison -> how it is written, what may take its place: off by one, or the opposite."""
+"""Comparison -> its symbol, and possible replacements: off by one, or the opposite."""
 
 MESSAGES = frozenset({"debug", "info", "warning", "error", "exception", "tell", "echo", "print"})
 """Calls whose arguments people read."""

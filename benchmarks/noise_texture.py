@@ -25,7 +25,7 @@ from tests.support.exposure import exposure_info
 
 SIDE, STAMP, STEP, SIGMA, GAIN = 1008, 61, 100, 10.0, 6.0
 WEIGHTS = (-0.1, -0.06, -0.03, 0.0, 0.08, 0.15)
-"""Of the four neighbours of a pixel in the filter that white noise goes through."""
+"""Weights of the four neighbours of a pixel in the filter applied to white noise."""
 FWHM_PX = (1.8, 2.4, 3.0, 3.6)
 
 

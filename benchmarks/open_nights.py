@@ -30,7 +30,7 @@ from schemas.exposure import ExposureKey
 from schemas.settings import Settings
 
 LIMIT_S = 1.0
-"""Of what a user waits for before the first look."""
+"""Maximum time for each step before a user's first look, s."""
 
 SIX = ["night", "diaSourceId", "ra", "dec", "magAB", "reliability"]
 

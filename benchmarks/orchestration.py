@@ -27,13 +27,13 @@ from benchmarks.night_runs import quadrants
 from flows.nights.cluster.prefect_server import PrefectServer
 
 LIMIT = 0.15
-"""Share of the workers' time that may be neither kernels nor reading and writing."""
+"""Maximum fraction of the workers' time that is neither kernels nor reading and writing."""
 
 APART = frozenset({"startup", "search", "report", "objects", "associate", "wall"})
-"""What a summary says of times that are not of workers."""
+"""Keys of a summary's times that are not worker time."""
 
 REST = frozenset({"other", "waiting"})
-"""What it says of workers' times that no stage and no reading or writing has caused."""
+"""Keys of worker times not caused by a stage, or by reading and writing."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ DEFAULT = ("detect/streak_net", "reliability/streak_net")
 
 
 SECTION = "<!-- section -->"
-"""Line of a command's output below which everything goes into a page; see `benchmarks.measured`."""
+"""Line of a command's output after which everything is put on a page; see `benchmarks.measured`."""
 
 
 def options(description, repeats):

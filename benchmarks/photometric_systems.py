@@ -21,7 +21,7 @@ from schemas.archive_columns import BANDS
 from schemas.photometric_systems import RELATIONS
 
 LIGHT = 2.99792458e18  # Angstrom / s
-SEEN = 0.15  # of its peak: what a curve has beyond a spectrum's ends may be so little
+SEEN = 0.15  # of its peak: maximum of a filter curve beyond the ends of a spectrum
 STARS, SEED = 20_000, 77
 ERROR = 0.02
 CAMERAS = {"sdss": "sdss2010", "ps1": "panstarrs", "decam": "decamDR1", "lsst": "lsst2023"}

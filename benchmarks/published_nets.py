@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 SIDE = 224
-"""Of a picture, px."""
+"""Side of a picture, px."""
 
 
 class GalaxyMlp(nn.Module):

@@ -32,10 +32,10 @@ SCHEDULER_MS = 5.0
 """Processor time of the scheduler that a detector may take, ms."""
 
 FLAT_KIB = {"flow": 16.0, "orchestrator": 4.0, "scheduler": 4.0, "workers": 16.0}
-"""Growth for each detector that passes for flat, KiB; of the flow 3 GiB a night of 189,000 detectors."""
+"""Maximum growth per detector, KiB; for the flow 3 GiB a night of 189,000 detectors."""
 
 SETTLED = 0.4
-"""Share of the detectors after which libraries have loaded, compiled and filled what they keep."""
+"""Fraction of the detectors after which libraries are loaded, compiled and have filled their caches."""
 
 TASKS = ("work", "store", "search", "finish")
 

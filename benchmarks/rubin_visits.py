@@ -9,10 +9,10 @@ from flows.simulation.night import SimulatedNight, simulate_night
 from flows.simulation.presets import find_preset
 
 SIDE = 64
-"""Of an image, px: 16 x 16 cells. One tile, searched by one task, as a whole detector is in a night of many."""
+"""Side of an image, px: 16 x 16 cells. One tile, searched by one task, like a whole detector in a night of many."""
 
 CADENCE_S = 37.0
-"""From one visit to the next, s: exposure 30, readout 2, slew 5 (Ivezić et al. 2019, ApJ 873, 111)."""
+"""Time from one visit to the next, s: exposure 30, readout 2, slew 5 (Ivezić et al. 2019, ApJ 873, 111)."""
 
 
 def write_visits(folder: Path, visits: int, detectors: int) -> list[Path]:

@@ -26,10 +26,10 @@ from kernels.statistics.completeness import Share
 from schemas.settings import Settings
 
 PRESETS = ("ztf", "ztf", "llnl")
-"""Taken in turns."""
+"""Presets used in turns."""
 
 SEED = 910_000
-"""Of the first exposure; training used others."""
+"""Seed of the first exposure; training used others."""
 
 SETTINGS = Settings()
 

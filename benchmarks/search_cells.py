@@ -19,7 +19,7 @@ from flows.training.bench.search import search_variants
 from flows.training.bench.ways import interleaved
 
 NEAR = 1.0
-"""Log odds either side of the threshold."""
+"""Log odds on either side of the threshold."""
 LABELS = {
     "cells_f32": "`streak_net`, cells, float32",
     "cells_bf16": "`streak_net`, cells, bfloat16",

@@ -24,16 +24,16 @@ from flows.simulation.presets import find_preset
 from flows.storage.ledger import Ledger
 
 AHEAD = 32
-"""So many exposures are delivered before they are done."""
+"""Number of exposures delivered before they are done."""
 
 SETTLED = 0.6
-"""Share of the exposures after which libraries have loaded, compiled and filled what they keep."""
+"""Fraction of the exposures after which libraries are loaded, compiled and have filled their caches."""
 
 FLAT_KIB = 32.0
-"""Growth of all processes together for each exposure that passes for flat, KiB: 1.4 GiB a night of 45,000."""
+"""Maximum growth of all processes together per exposure, KiB: 1.4 GiB a night of 45,000."""
 
 FLAT_FILES = 0.01
-"""The same of open files: what opens one for each exposure and forgets it grows by 1."""
+"""Maximum growth of open files per exposure: opening one for each without closing it gives 1."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from typing import Any
 from benchmarks.command_line import command_line
 
 RUN_S, RERUN_S = 7.0, 1.5
-"""From the prompt to the catalogue, and of a rerun with nothing to do, s."""
+"""Maximum time from the prompt to the catalogue, and of a rerun with nothing to do, s."""
 
 PARTS = {
     "interpreter": "pass",
@@ -40,7 +40,7 @@ PARTS = {
     "import of the night's end": "from flows.nights.run import load; load()",
     "Prefect server": "from flows.nights.cluster.prefect_server import PrefectServer as S; S().wait()",
 }
-"""What is measured on its own -> code that does it in a new interpreter."""
+"""What is measured separately -> code for it in a new interpreter."""
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
 

@@ -50,13 +50,13 @@ from schemas.settings import Settings
 from stages import PIPELINE
 
 DETECTORS = 64
-"""Quadrants of a ZTF visit."""
+"""Number of quadrants of a ZTF visit."""
 
 NEW = 100
-"""Exposures of a run that finds all the others done."""
+"""Number of new exposures in a run that finds all others done."""
 
 VISITS_APART = 1_000_000
-"""Difference between the numbers of visits of two nights in the store of objects, which wants no number twice."""
+"""Difference between the visit numbers of two nights: the store of objects requires unique ones."""
 
 FIRST = 20260101
 PRODUCTS = ("scimrefdiffimg.fits.fz", "sciimg.fits", "mskimg.fits", "diffimgpsf.fits")
@@ -78,7 +78,7 @@ LIMITS = {
     "verify NIGHT": Limit(30.0, 500),
 }
 GROWTH_MB = 0.5
-"""Growth of the process that starts a run, for each night kept, that passes for none."""
+"""Maximum growth of the process that starts a run, per night kept, MB."""
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ from flows.storage.object_store import configure
 from schemas.settings import StoreSettings
 
 NEW_EACH = 2
-"""Requests of the start of a run for each new exposure: what its source was recorded for, before and after the plan."""
+"""Requests per new exposure at the start of a run: records of its source, before and after the plan."""
 
 PUBLISHED_EACH = 4
-"""Objects of a published exposure that its ledger record is compared with, and what its source was recorded for."""
+"""Requests per published exposure: objects compared with its ledger record, and records of its source."""
 
 FIXED = 24
-"""Requests of a command that do not depend on exposures or nights, at most."""
+"""Maximum number of a command's requests that do not depend on exposures or nights."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ Chosen = Label | slice | Sequence[Label] | None
 Patches = Sequence[tuple[int, int]] | None
 
 LISTED = 20
-"""Nights that a notebook lists."""
+"""Maximum number of nights listed in a notebook."""
 
 
 def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = None) -> "Night":

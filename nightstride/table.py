@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from astropy.table import QTable
 
 LOOK = 10
-"""Rows that a notebook shows."""
+"""Number of rows shown in a notebook."""
 
 NAMED = "flagNames"
 """Name of the column of flag names."""

@@ -107,8 +107,8 @@ FEATURE_SETS = {
     "photometry-redshift": (*COLOURS, "r", "redshift"),
     "colours": COLOURS,
 }
-"""Name -> features. ``n5`` and ``n8`` have as many as those of the classification study that this stage is measured
-against; ``photometry`` needs no spectrum; ``colours`` know nothing of how bright a survey chose its targets."""
+"""Name -> features. ``n5`` and ``n8`` have as many as in the classification study with which this stage is compared;
+``photometry`` needs no spectrum; ``colours`` do not depend on the magnitude limits of a survey's targets."""
 
 
 def columns_of(features: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from schemas.classes import STELLAR_CLASSES, SUPERCLASSES
 from schemas.dataset import DatasetError, TableOf, column
 
 UNKNOWN = "unknown"
-"""Label of an object outside what the model was trained on, or without a usable band."""
+"""Label of an object unlike those that the model was trained on, or without a usable band."""
 
 
 class Reason(StrEnum):

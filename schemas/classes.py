@@ -21,7 +21,7 @@ def superclass(raw: str) -> str | None:
 STELLAR_CLASSES = ("O", "B", "A", "F", "G", "K", "M", "D", "C", "d")
 """Letters of the MK system; D white dwarf, C carbon star, d brown dwarf (L, T, Y)."""
 
-_STAR_NAME = re.compile(r"\s*\(.*")  # templates carry the number of their star: "F5V (30743)"
+_STAR_NAME = re.compile(r"\s*\(.*")  # templates include the number of their star: "F5V (30743)"
 _WHITE_DWARF = re.compile(r"^(WD|D[ABCOQXZ])|WD$", re.IGNORECASE)
 _CARBON = re.compile(r"^Carbon|^C$|^C[-\d]|^[RN]\d", re.IGNORECASE)
 _BROWN_DWARF = re.compile(r"^[LTY](\d|\.|$)|^[LTY] ?dwarf", re.IGNORECASE)
@@ -55,7 +55,7 @@ def stellar_class(raw: str) -> str | None:
 
 
 GALAXY_CLASSES = ("Er", "Ee", "Ec", "Sa", "Sb", "Sc", "Sd", "SBa", "SBb", "SBc", "SBd", "Ser", "Seb", "Sen")
-"""Ellipticals round, in between, cigar-shaped; spirals by bulge from dominant (a) to none (d), barred (SB) or not;
+"""Ellipticals: round, intermediate, cigar-shaped; spirals by bulge from dominant (a) to none (d), barred (SB) or not;
 edge-on spirals with a round, a boxy or no bulge."""
 
 _ELLIPTICAL = {"r": "Er", "i": "Ee", "c": "Ec"}

@@ -38,8 +38,8 @@ ASSOCIATION = TableOf(
         ]
     ),
 )
-"""Detections, up to and including a night, of the objects seen in that night. It comes from the store of the
-association, not from a stage, and is not published."""
+"""Detections, up to and including a night, of the objects seen in that night. From the association's store, not from a
+stage, and not published."""
 
 
 _STATISTICS = ("Ndata", "Mean", "MeanErr", "Sigma", "Chi2", "StetsonJ", "Min", "Max")

@@ -105,10 +105,10 @@ against the middle.
 STATIC = ("log_static", "log_static_peak", "static_unknown", "log_left")
 """Light on the science image beneath a trail that the difference image lacks; see `kernels.measure.surroundings`.
 
-Mean light, weighted by the trail, and the brightest pixel of its core, above the level around and in units of the
-difference image's noise, each as log1p and clipped at 0; 1 where there is no science image to tell, or less than half
-of the trail is seen: then the others are 0; log1p of the S/N that the trail would have if it were what the subtraction
-commonly leaves of that light, see `kernels.measure.star_residue`.
+Mean light, weighted by the trail, and the brightest pixel of its core, above the surrounding level and in units of the
+difference image's noise, each as log1p and clipped at 0; 1 if there is no science image or less than half of the trail
+is visible on it, and the others are then 0; log1p of the S/N that the trail would have if it were the usual residual of
+that light after subtraction, see `kernels.measure.star_residue`.
 """
 
 UNKNOWN = (0.0, 0.0, 1.0, 0.0)
@@ -135,10 +135,10 @@ FEATURES = (
 )
 """Columns of the feature matrix of the model ``reliability``, in this order.
 
-log is log1p of: logitSum clipped at 0; nHits; the S/N of the trail fit (place, length and angle free) clipped at 0;
-trailLengthPx over the PSF's FWHM; sharpness clipped at 0. A misfit is the part of the light that a model leaves over:
-the root of what chi2 exceeds its expectation by (three standard deviations granted), over that S/N, clipped at 3.
-Unlike chi2 it does not grow with the brightness of the source when the PSF is not quite that of the image.
+log is log1p of: logitSum clipped at 0; nHits; the S/N of the trail fit (position, length and angle free) clipped at 0;
+trailLengthPx over the PSF's FWHM; sharpness clipped at 0. A misfit is the fraction of the light that a model leaves
+over: the root of the excess of chi2 over its expectation (allowing for three standard deviations), over that S/N,
+clipped at 3. Unlike chi2 it does not grow with the brightness of the source if the PSF is not exactly the image's.
 near_bright_star, dipole and fit_failed are 0 or 1, from ``flags``; the evidence is that of
 `kernels.measure.vetoes.evidence`; log_fwhm is the log of the PSF's FWHM, px. Nulls count as 0.
 """
@@ -282,7 +282,7 @@ HIT = TableOf(
 )
 
 MOST_HITS = 30_000
-"""Largest number of hits on an exposure, as from 5,000 sources; on a large one, for each `WHOLE_PIXELS` pixels."""
+"""Maximum number of hits on an exposure, as from 5,000 sources; on a large one, for each `WHOLE_PIXELS` pixels."""
 
 
 SEGMENT_COLUMNS = ("x", "y", "trailLengthPx", "trailAnglePx", "snr")

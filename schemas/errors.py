@@ -84,7 +84,7 @@ def missing_extra(package: str, extra: str, code: str = "missing_extra", where: 
 
 
 HELD = "locked"
-"""Code of an output folder that another run holds."""
+"""Code for an output folder held by another run."""
 
 
 def exit_code(error: NightstrideError) -> int:
@@ -106,7 +106,7 @@ def first_of(error: BaseException, kind: type[Kind]) -> Kind | None:
 
 
 NEAR = 0.65
-"""Least similarity of a name to be suggested, as in `difflib.get_close_matches`."""
+"""Minimum similarity of a suggested name, as in `difflib.get_close_matches`."""
 
 
 def choice(given: object, known: Iterable[str]) -> str:

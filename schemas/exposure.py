@@ -58,7 +58,7 @@ TOLD_BY = {
     "template_band": "a template of the same band, or aliases in [fits.band]",
     "unknown_unit": "pixel_unit in [fits]",
 }
-"""Settings by which files of any camera are told what such a flag says is missing."""
+"""Settings that supply, for files of any camera, the information that such a flag says is missing."""
 
 
 class Variation(BaseModel):

@@ -26,8 +26,8 @@ PICTURE_SIDE = 64
 """Side of a picture, px."""
 
 GALAXY_PICTURE = ArrayOf("galaxy_picture", "uint8", ("galaxy", "y", "x", "colour"), "")
-"""Pictures in the order of `galaxy`, in red, green and blue. All 0: there is no picture because the galaxy is too
-faint, or lies at a border or on pixels without a value."""
+"""Pictures in the order of `galaxy`, in red, green and blue. All 0 if there is none, because the galaxy is too faint,
+or lies at a border or on pixels without a value."""
 
 UNRESOLVED = "unresolved"
 """Label of objects that are not in `galaxy`."""

@@ -8,7 +8,7 @@ from schemas.dataset import TableOf, column, quantity
 from schemas.errors import Misconfigured
 
 MOST = 4096
-"""Largest number of streaks in one exposure: the rank has 12 bits."""
+"""Maximum number of streaks in one exposure: the rank has 12 bits."""
 
 
 INJECTED = TableOf(

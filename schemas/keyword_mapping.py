@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 TimeScale = Literal["utc", "tai", "tt", "tdb", "gps"]
 
 Instant = Literal["start", "middle", "end"]
-"""Instant of an exposure whose time a keyword holds."""
+"""Instant of an exposure at which a keyword gives the time."""
 
 WidthUnit = Literal["px", "arcsec", "deg"]
 """Unit of the width of a PSF."""

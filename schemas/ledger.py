@@ -13,7 +13,7 @@ LEDGER_VERSION = 1
 """Version of the records below. A reader refuses any other."""
 
 PREVIOUS = 8
-"""Largest number of replaced results of an exposure that are remembered."""
+"""Maximum number of replaced results of an exposure that are recorded."""
 
 
 class SourceStat(Record):

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 from schemas.errors import Misconfigured, choice
 
-_LAST = "99999999"  # words, such as the label of an unknown night, sort after it
+_LAST = "99999999"  # words, such as the label of an unknown night, are sorted after it
 
 
 @dataclass(frozen=True)

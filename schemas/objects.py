@@ -54,7 +54,7 @@ SOURCE = TableOf(
 
 
 BANDS = ("u", "g", "r", "i", "z", "y")
-"""Bands that an object has columns for, from blue to red."""
+"""Bands with columns for an object, from blue to red."""
 
 
 def _of_band(band: str) -> Iterator[pa.Field]:
@@ -109,7 +109,7 @@ SIDE = 26
 """Side of a cutout, px."""
 
 CENTRE = 13
-"""Row and column of the pixel that holds the object, 0-based."""
+"""Row and column of the pixel with the object, 0-based."""
 
 CUTOUTS = ArrayOf("cutouts", "float32", ("object", "plane", "y", "x"), "nJy")
 """Row n is that of the n-th row of `object`. Planes: science image of each band of ``cut_cutouts.bands``, nJy, less its

@@ -70,7 +70,7 @@ RELATIONS: dict[SystemName, dict[str, tuple[Relation, ...]]] = {
         "z": (Relation(GI, (-0.031, -0.022), (0.2, 3.0), 0.017),),
     },
 }
-"""System -> band -> relations, of which the first counts whose colour was measured.
+"""System -> band -> relations, of which the first with a measured colour is used.
 
 ps1: Tonry et al. 2012 (ApJ 750, 99), table 6; range and scatter: where synthetic photometry agrees with it, and how far
 the zero points of SDSS are from AB. ztf: no relation is published; fitted to synthetic photometry of Pickles' spectra

@@ -196,7 +196,7 @@ class LinkTrackletsSettings(Section):
 
 
 MOST_NIGHTS = 30
-"""Largest number of nights that are linked with each other."""
+"""Maximum number of nights that are linked with each other."""
 
 
 class LinkNightsSettings(Section):

@@ -33,8 +33,8 @@ STATIC_ASSOCIATION = TableOf(
         ]
     ),
 )
-"""Objects of each night up to one of those that were seen in it, of a patch; no stage makes it: it comes from the store
-of the association, and is not published."""
+"""Objects of each night up to a given one that were seen in it, within a patch; not made by a stage but from the
+association's store, and not published."""
 
 
 STATIC_OBJECT = TableOf(

@@ -32,19 +32,19 @@ class Causes:
 
 
 BRIGHT_UNRELIABLE = "bright_unreliable"
-"""Candidates of S/N 15 at least without such a cause, which reliability alone keeps from being published."""
+"""Candidates with S/N of at least 15 without such a cause, not published because of their reliability alone."""
 
 ELAPSED = ("startup", "search", "associate", "objects", "forced", "report", "wall")
 """Keys of a summary's seconds that are elapsed time, not worker time."""
 
 QUARANTINED = 3
-"""Exit code of a run that has published all but what is in quarantine: repeating it changes nothing."""
+"""Exit code of a run that published everything except quarantined exposures; repeating it changes nothing."""
 
 STOPPED = "stopped"
 """Code of exposures that were not begun because a signal asked the run to stop."""
 
 CLUSTER_LOST = "cluster_lost"
-"""Code of exposures that were on their way when the scheduler was lost."""
+"""Code of exposures in progress when the scheduler was lost."""
 
 
 class ExposureCounts(BaseModel):

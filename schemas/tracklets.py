@@ -72,7 +72,7 @@ LINKED_BY = (
     "midpointMjdTai", "ra", "dec", "raErr", "decErr", "trailLength", "trailAngle", "trailLengthErr", "trailAngleErr",
     "exposureTime", "magAB",
 )  # fmt: skip
-"""Columns of `dia_source` that detections are linked by: `kernels.linking.detections.detections_of` takes them."""
+"""Columns of `dia_source` used to link detections, by `kernels.linking.detections.detections_of`."""
 
 NIGHT_WINDOW = TableOf(
     "night_window",
@@ -87,7 +87,7 @@ NIGHT_WINDOW = TableOf(
         ]
     ),
 )
-"""Detections of a night and of some nights before it that may move; no stage makes it, and it is not published."""
+"""Detections of a night and some nights before it that may move; not made by a stage, and not published."""
 
 
 LINK_SOURCE = TableOf(

@@ -17,8 +17,8 @@ LIBRARY = "*/faketime/libfaketimeMT.so.1"
 DAY_S = 86400
 
 _SLEEP = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
-"""Run by each Python as it starts: where the monotonic clock is left alone, libfaketime 0.9.10 fails whoever sleeps
-until a moment of that clock (``EINVAL``), as `time.sleep` does."""
+"""Run by each Python at its start: while the monotonic clock is left alone, libfaketime 0.9.10 breaks sleeping until a
+moment of that clock (``EINVAL``), as `time.sleep` does."""
 
 
 def jump(scene: Scene, seconds: int) -> None:

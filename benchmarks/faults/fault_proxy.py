@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 REFUSAL = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 COUNTED = ("requests", "refused", "cut", "cut_request", "slow", "reset")
 PIECES = 4
-"""In so many a slow answer comes."""
+"""Number of parts of a slow answer."""
 
 SLOW_S = 1.0
-"""How long a slow answer takes, s."""
+"""Duration of a slow answer, s."""
 
 
 @dataclass

@@ -23,14 +23,14 @@ from schemas.dataset import TableOf
 from stages import PIPELINE
 
 Exposure = tuple[int, int]
-"""Visit and detector: a night that is wrong must not make two of one."""
+"""Visit and detector."""
 
 TABLES = {stage.gives.name: stage.gives for stage in PIPELINE if isinstance(stage.gives, TableOf)}
 TIMES = {"associatedAt", "at", "stamp"}
-"""Columns of the association's store that say when something was done."""
+"""Columns of the association's store with the time of an operation."""
 
 LEAVING_S = 300.0
-"""How long processes may take to end after the command, s: freeing what was imported takes long on a busy machine."""
+"""How long processes may take to end after the command, s: freeing imports takes long on a busy machine."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from flows.storage.association_tables import FILE
 
 POLL_S = 0.02
 ATTEMPTS = 3
-"""How often a supervisor starts a command again."""
+"""Number of times that a supervisor restarts a command."""
 
 
 class NotHappened(Exception):

@@ -18,10 +18,10 @@ from flows.storage.object_store import configure
 from schemas.settings import StoreSettings
 
 ENOUGH = 5
-"""So many requests have to be disturbed."""
+"""Number of requests that must be disturbed."""
 
 POLL_S = 0.2
-"""Looking at a bucket keeps the server from other work."""
+"""Time between looks at a bucket, s, which keep the server from other work."""
 
 
 @contextmanager

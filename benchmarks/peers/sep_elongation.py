@@ -10,7 +10,7 @@ import sep
 from flows.results.evaluation.evaluate import Detections
 
 THRESHOLD = 3.0
-"""Of the noise; sep's tutorial takes 1.5, which gives thousands of false sources on a difference image."""
+"""Threshold, in units of the noise; sep's tutorial has 1.5, with thousands of false sources on a difference image."""
 
 ELONGATION = 2.0
 
