@@ -12,10 +12,10 @@ from schemas.exposure import ExposureInfo, Variation
 from schemas.pixels import DIFFERENCE, MASK, SCIENCE, VARIANCE, Box, SearchGrid, is_large
 from schemas.stage import EXPOSURE_PIXEL
 
-_SIDE = 1008  # px; not that of the stored tiles: what is copied does not depend on how pixels are stored
+_SIDE = 1008  # px; unlike that of the stored tiles, so that copies do not depend on how pixels are stored
 _COPY_SIDE = 1700  # px: the largest copied tile with its margins, 1,512 px and twice 85
 _HELD_PIXEL = 16  # bytes of image, mask, science image and variance
-_MAPPED = 256 * 2**20  # bytes of these in memory at a time, where they are mapped from files
+_MAPPED = 256 * 2**20  # maximum bytes of these in memory at once, if mapped from files
 _BEYOND_FWHM = 8.0
 _COPIED = (DIFFERENCE.name, MASK.name, SCIENCE.name, VARIANCE.name)
 

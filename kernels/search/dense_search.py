@@ -23,9 +23,9 @@ from schemas.pixels import SearchGrid
 
 _ALIKE = 0.15  # correlation of neighbours
 _SMOOTH = np.outer((_ALIKE, 1.0, _ALIKE), (_ALIKE, 1.0, _ALIKE))
-_LEAST_UNIT = 1 / 3  # limit, since a correlation measured on little sky may have any value
+_LEAST_UNIT = 1 / 3  # minimum, since a correlation measured on little sky may have any value
 _SHARPEST = 1.6  # px, FWHM of the PSF before the pixels: no network was trained on sharper images
-_BAND = 16  # rows of cells that one thread fills at a time: its pixels stay in the cache
+_BAND = 16  # rows of cells that one thread fills at once: their pixels stay in the cache
 
 
 def dense_input(plane: SearchImage, y: int, x: int, rows: int, columns: int) -> NDArray[np.float32]:
