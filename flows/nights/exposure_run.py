@@ -58,10 +58,10 @@ SYNTHETIC = tuple(one.gives.name for one in _PUBLISHED if isinstance(one.gives, 
 """Published datasets for which copies are put through the networks again."""
 
 DAMAGED = frozenset({"damaged_tiles", "unreadable_catalogue"})
-"""Codes of faults of what an earlier run had kept: the exposure is searched once more, from its source."""
+"""Codes of faults in results kept from an earlier run: the exposure is searched again, from its source."""
 
 MANY = 16
-"""Exposures left for each worker from which on these alone keep all workers busy: one task searches each of them."""
+"""Number of exposures left per worker from which these alone keep all workers busy: each is searched by one task."""
 
 _PARTS = 4  # number of tile groups of an exposure that starts ahead
 

@@ -35,7 +35,7 @@ HERE = 64
 """Largest number of exposures measured without workers if none are running: starting workers takes longer."""
 
 HISTORY_VERSION = "1"
-"""Version of the choice of what is measured where; raised when the choice changes."""
+"""Version of the selection of objects and exposures to measure; raised when it changes."""
 
 
 def with_forced(

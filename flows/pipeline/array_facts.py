@@ -11,14 +11,14 @@ from schemas.errors import BadInput
 from schemas.exposure import NJY_ZERO_POINT, PsfModel
 
 WIDEST = 100.0
-"""FWHM of a PSF at most, px."""
+"""Maximum FWHM of a PSF, px."""
 
 PIXEL_UNITS = ("adu", "adu/s", "electron", "electron/s", "nJy")
 """Units that pixels may have."""
 
 _DATES = (40587.0, 88069.0)  # MJD of 1970 and 2100
 _LONGEST_S = 1e7
-_LEAST = 1e-9  # of what must be positive
+_LEAST = 1e-9  # minimum of positive quantities
 
 
 class ArrayFacts(NamedTuple):

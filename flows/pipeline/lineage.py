@@ -29,7 +29,7 @@ SUBTRACTION_VERSION = "3"
 """Changes whenever the same template would leave another difference."""
 
 KNOWN = 1000
-"""Ways to read a file, and stages with their settings, whose digests are kept."""
+"""Number of ways to read a file, and of stages with their settings, whose digests are kept."""
 
 _known: dict[tuple[Any, ...], tuple[BaseModel | None, str]] = {}
 

@@ -19,14 +19,14 @@ from schemas.stage import Model, Stage, Weights
 from stages import PIPELINE
 
 READERS: Mapping[str, Callable[[Path], Any]] = {ORBITS.name: read_orbits}
-"""Dataset of a file -> function that reads it."""
+"""Dataset from a file -> function that reads it."""
 
 _MOST = 300  # characters of a library's message
 
 SERVICES: Mapping[str, Callable[[str, Settings], Any]] = {
     ORBITS.name: lambda url, settings: SkyResolver(url, settings.predict_known.resolver_timeout_s)
 }
-"""The same of a service -> what asks it."""
+"""Dataset from a service -> function that makes its client."""
 
 
 def models_in(stages: Iterable[Stage]) -> dict[str, Model]:

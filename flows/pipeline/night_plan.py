@@ -161,7 +161,7 @@ class _Planned:
         """Yield the work on patches that exposures touch, in order of position, without results of the association."""
         read = _reads(able)
         if ASSOCIATION.name in read:
-            read.add(DIA_SOURCE.name)  # of which it is
+            read.add(DIA_SOURCE.name)  # the association is made of these
         there = [one for one in members if len(one.sky) and read & one.digests.keys()]
         if not able.stages or not there:
             return

@@ -14,7 +14,7 @@ from schemas.patch import PatchKey
 from schemas.static_object import STATIC_ASSOCIATION
 
 MARGIN = "_margin"
-"""Ends the name of what is published of a dataset around a patch."""
+"""Suffix of the names of the parts of a dataset published around a patch."""
 
 
 @dataclass(frozen=True)

@@ -31,19 +31,19 @@ VERSION = "2"
 
 CANVAS = 111
 CENTRE = 55
-"""The alert's pixel on the canvas: within half a pixel of the middle of a search window."""
+"""Row and column of the alert's pixel on the canvas: within half a pixel of the centre of a search window."""
 
 WITHIN_PX = 5.0
-"""A detection so near is that of the alert."""
+"""Distance within which a detection is that of the alert."""
 
 GAIN = 6.2
 """Electrons per DN of ZTF (Dekany et al. 2020, PASP 132, 038001)."""
 
 SCALE_ARCSEC = 1.0127
-"""Pixel scale of ZTF, arcsec: from the places of 436 pairs of alerts of the same images, 1.0123 to 1.0133."""
+"""Pixel scale of ZTF, arcsec: from the positions of 436 pairs of alerts on the same images, 1.0123 to 1.0133."""
 
 MOST_DEC = 75.0
-"""Declination, deg, up to which a nominal direction of north serves: see `nominal_turn`."""
+"""Maximum declination, deg, for which a nominal direction of north is used: see `nominal_turn`."""
 
 ASSUMED_PSF = PsfModel(fwhm_px=2.0, beta=3.0, source="assumed")
 """PSF with ZTF's median seeing, 2 arcsec."""

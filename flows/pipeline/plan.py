@@ -26,16 +26,16 @@ from schemas.stage import Stage
 from schemas.summary import Trouble
 
 PAGE = 1000
-"""Exposures whose records are in memory at a time."""
+"""Number of exposures whose records are in memory at once."""
 
 MOST_EXAMINED = 20
-"""Sources that a plan reads as a whole to tell damage from a conflict: it has to be quick."""
+"""Maximum number of sources that a plan reads completely to tell damage from a conflict, as it must be quick."""
 
 LARGEST_EXAMINED = 2**28
-"""Size of such a source at most, bytes."""
+"""Maximum size of such a source, bytes."""
 
 UNREAD = frozenset({"unreadable_file", "not_a_file", "bad_name", "unexpected_error"})
-"""Codes of failures to reach or grasp a file: they say nothing of its bytes, and what is published of it stays."""
+"""Codes of failures to read a file that do not depend on its bytes, so its published results stay."""
 
 
 class Rejected(NamedTuple):

@@ -25,7 +25,7 @@ from schemas.settings import Settings
 from schemas.summary import BRIGHT_UNRELIABLE
 
 _NO_TIME = 0.0
-_SIDE = 0.25  # of an image: FWHM of a PSF at most
+_SIDE = 0.25  # of an image: maximum FWHM of a PSF
 
 
 class ArraySearch(NamedTuple):

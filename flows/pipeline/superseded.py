@@ -8,7 +8,7 @@ from schemas.exposure import ExposureKey
 from schemas.ledger import ExposureRecord
 
 Name = tuple[str, int, int]
-"""Night, visit and detector: what tells an exposure from the others."""
+"""Night, visit and detector, which identify an exposure."""
 
 
 def name_tuple(key: ExposureKey) -> Name:

@@ -17,7 +17,7 @@ FORMS = {"psv": "psv", "xml": "xml", "obs80": "txt"}
 """Format -> suffix of its file."""
 
 _ALWAYS = ("permID", "provID", "trkSub")
-"""Columns that a table has even if empty: its first has to be permID."""
+"""Columns that a table has even if empty: permID must be its first."""
 
 Header = list[tuple[str, str | list[tuple[str, str]]]]
 """Element of the header -> its text, or its own elements."""

@@ -26,7 +26,7 @@ from schemas.known_object import SS_SOURCE
 from schemas.tracklets import TRACKLET, TRACKLET_SOURCE
 
 LEAST = 3
-"""Detections of a tracklet that is reported; two will do if both are trails, and agree, or of a known object."""
+"""Minimum number of detections for a report; two are enough for trails that agree, or for a known object."""
 
 REASONS = {
     "by_chance": "there are as good ones by chance (ades.max_chance)",
@@ -42,16 +42,16 @@ REASONS = {
     "two_stations": "its detections are of several observatories",
     "unreadable_catalogue": "a catalogue of its detections cannot be read",
 }
-"""Reason why a tracklet is not reported -> in words."""
+"""Reason why a tracklet is not reported -> its wording."""
 
-_ANGLE, _LENGTH = 15.0, 0.35  # deg, share: by which trails of one object may differ
+_ANGLE, _LENGTH = 15.0, 0.35  # deg, fraction: maximum differences between trails of one object
 
 TELESCOPES = {
     "I41": AdesTelescope(design="Schmidt", aperture=1.22, detector="CCD", f_ratio=2.44, pixel_scale=1.01),
     "X05": AdesTelescope(design="Reflector", aperture=8.4, detector="CCD", f_ratio=1.23, pixel_scale=0.2),
     "W84": AdesTelescope(design="Reflector", aperture=4.0, detector="CCD", f_ratio=2.7, pixel_scale=0.263),
 }
-"""Observatory -> telescope of its survey: ZTF's, Rubin's, and that of DECam."""
+"""Observatory -> telescope of its survey: ZTF's, Rubin's and DECam's."""
 
 _BANDS = {
     "I41": {"g": "Pg", "r": "Pr", "i": "Pi"},  # calibrated with Pan-STARRS 1 (Masci et al. 2019, PASP 131, 018003)

@@ -24,7 +24,7 @@ from schemas.ades import AdesSettings, AdesTelescope, ReportedDetection, Submiss
 from schemas.errors import BadInput, Misconfigured
 
 NOT_SET = "NOT SET"
-"""Stands, in a draft, for what the settings do not give."""
+"""Placeholder, in a draft, for missing settings."""
 
 _NO_CODE, _NO_APERTURE = "XXX", 999.0
 _CODE = re.compile(r"[0-9A-Za-z][0-9]{2}")

@@ -91,7 +91,7 @@ class _Time:
             return f"is not a date: {error}"
         if self._leap.fullmatch(text.strip()) is not None:
             first = (year, 7) if month == 6 else (year + 1, 1)  # month that begins after it
-            later = first > tuple(erfa.leap_seconds.get()[-1])[:2]  # nobody knows yet
+            later = first > tuple(erfa.leap_seconds.get()[-1])[:2]  # not announced yet
             return None if later or first in _LEAPS else "is a leap second that there was not"
         return None if hour < 24 and minute < 60 and second < 60 else "is not a time of a day"
 
@@ -150,7 +150,7 @@ FORMS: dict[str, Form] = {
     "notes": _Text(r"[A-Za-z0-9_]+", 6, "letters and digits, one for each note"),
     "remarks": _Text(most=300),
 }
-"""Element of an observation -> its form."""
+"""Element of an observation -> its format."""
 
 _KNOWN = "(permID (provID )?|provID |artSat )"
 _NAMED = f"({_KNOWN}(trkSub )?|trkSub )(obsSubID )?"
@@ -168,7 +168,7 @@ SEQUENCES = {
     "occultation": _OPTICAL_OCCULTED,
     "radar": f"{_KNOWN}(trkSub )?trx rcv obsTime (doppler rmsDoppler |delay rmsDelay )(logSNR )?(com )?frq (remarks )?",
 }
-"""Kind of observation -> the elements it may have, in their order, as a pattern of names."""
+"""Kind of observation -> its possible elements in order, as a pattern of names."""
 
 _TELESCOPE: dict[str, Form] = {
     "name": _W100,
@@ -188,7 +188,7 @@ _PARTS: dict[str, tuple[tuple[str, ...], dict[str, Form]]] = {
     ),
     "comment": (("line",), {"line": _W100}),
 }
-"""Element of the header -> which it must have in it, and the forms of all."""
+"""Element of the header -> its required elements, and the formats of all."""
 
 _MANY = {*_PEOPLE, "comment"}
 _NEEDED = ("observatory", "submitter", "measurers", "telescope")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from flows.storage.association_store import AssociationStore
 
 NOT_ASSOCIATED = "not_associated"
-"""Code of an exposure of which objects will be known later."""
+"""Code of an exposure that is not yet associated with objects."""
 
 _FORCED = ("visit", "detector", "band", "midpointMjdTai", "ra", "dec", "psfFlux", "psfFluxErr")
 

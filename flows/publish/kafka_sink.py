@@ -18,10 +18,10 @@ from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
 
 AT_ONCE = 500
-"""Packets that are entered in the outbox together."""
+"""Number of packets that are entered in the outbox together."""
 
 Bookkeeping = Callable[[list[tuple[EntryMark, float]], list[Letter]], None]
-"""Records what has arrived, with the times, and what is dead."""
+"""Function that records packets that have arrived, with the times, and dead letters."""
 
 _POLL_S = 0.1
 _OF_STANDING = {"sent": Sent(kept=1), "dead": Sent(dead=1), "held": Sent(held=1)}

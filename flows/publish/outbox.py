@@ -28,7 +28,7 @@ WAIT_S = 30.0
 """How long to wait for another command that sends from the same folder, s."""
 
 Standing = Literal["waiting", "sent", "dead", "held"]
-"""State of a packet. Held: its detection was sent before, as another search had found it."""
+"""State of a packet. Held: its detection was sent before with the results of another search."""
 
 _STATES: tuple[Standing, ...] = ("waiting", "sent", "dead")
 _AT_ONCE = 500  # values in one query

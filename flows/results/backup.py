@@ -26,7 +26,7 @@ from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.received_alert import RECEIVED_ALERT
 
 FOLDERS = ("catalogs", "quarantine", "reports", "vetting")
-"""Whose files are whole as soon as they have their name, but for the last line of the record of verdicts."""
+"""Folders whose files are complete as soon as they have their name, except for the last line of verdicts."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _same(found: os.stat_result, target: Path) -> bool:
 
 
 PAGES, PAUSE_S, ROUNDS = 5000, 0.01, 20
-"""Pages of a database that are copied while it is locked, the pause after them, s, and how often it is begun again."""
+"""Pages of a database copied while it is locked, the pause after them, s, and the number of attempts."""
 
 
 def _copy_ledger(source: Path, to: Path, totals: _Totals) -> None:

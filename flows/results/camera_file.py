@@ -19,7 +19,7 @@ from kernels.psf.gaussian_mixture import fwhm_with_pixels
 from schemas.errors import Misconfigured
 
 CHECK = "CHECK"
-"""Marks in the file what only its reader can know."""
+"""Marks settings in the file that only the user can know."""
 
 _MOST_NAMES = 5
 
@@ -27,7 +27,7 @@ _STRUCTURE = re.compile(
     r"SIMPLE|XTENSION|Z?BITPIX|Z?NAXIS|EXTEND|Z?[PG]COUNT|Z?CHECKSUM|Z?DATASUM|HISTORY|COMMENT|T(TYPE|FORM|FIELDS)|Z(TILE|CMP)|"
     r"CRPIX|CRVAL|CDELT|CD\d_|PC\d_|PV\d_|[AB]P?_\d|LONPOLE|LATPOLE"
 )
-"""Beginnings of keywords of the file and the WCS, which are of no use for telling files apart."""
+"""Prefixes of structural and WCS keywords, which do not help to tell files apart."""
 
 
 class Varying(NamedTuple):
@@ -148,7 +148,7 @@ def _require_one_instrument(found: Sequence[Inspection]) -> None:
 
 
 def _agreed(read: Sequence[Inspection], part: Callable[[Inspection], Iterator[str]]) -> Iterator[str]:
-    """Yield what a part of the file is by all headers; where they differ, what it would be by each, and set nothing."""
+    """Yield a part of the file if all headers agree on it; otherwise what each would give, as comments."""
     found: dict[tuple[str, ...], list[tuple[Inspection, list[str]]]] = defaultdict(list)
     for one in read:
         lines = [line for text in part(one) for line in text.split("\n")]

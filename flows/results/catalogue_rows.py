@@ -26,17 +26,17 @@ from schemas.errors import BadInput, Misconfigured, read_failure
 Found = TypeVar("Found")
 
 NIGHT = column("night", pa.string(), "", "Night, YYYYMMDD of the local evening.", ucd="meta.id;obs")
-"""Column that every table of several nights begins with."""
+"""First column of every table that covers several nights."""
 
 _PARQUET = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
-_TOO_LARGE = re.compile("overflow|Integer value .* not in range")  # of a condition, not of a file
+_TOO_LARGE = re.compile("overflow|Integer value .* not in range")  # about a condition, not a file
 _AT_ONCE = 256
-"""Objects of a bucket that are in memory at a time."""
+"""Number of objects of a bucket that are in memory at once."""
 
 _TAIL = 1 << 16
-"""Bytes that the footers of most files fit into: the thrift message, its length in four bytes, and ``PAR1``."""
+"""Bytes that hold the footers of most files: the thrift message, its length in four bytes, and ``PAR1``."""
 
 
 class RowSource(Protocol):

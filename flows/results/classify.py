@@ -23,10 +23,10 @@ from schemas.picture_classes import PICTURE_TASKS
 TASKS = (*PICTURE_TASKS, "anomaly")
 
 LONGEST_SCENE, LARGE, TILE = 2048, 1024, 256
-"""Px that the longer side of a scene is brought to; of more than the second it is judged in tiles of the third, too."""
+"""Longer side of a scene after scaling, px; size above which it is judged in tiles; side of a tile."""
 
 AT_ONCE = {"scene": 4}
-"""Pictures that are in memory at a time, all other kinds: 64."""
+"""Number of pictures in memory at once; 64 for all other kinds."""
 
 
 def classify_pictures(

@@ -33,7 +33,7 @@ NEEDED = {
     "ra": ("ra",),
     "dec": ("dec",),
 }
-"""Columns that a table must have, and the names each may have."""
+"""Required columns, and the names that each may have."""
 
 OPTIONAL = {
     "posErr": ("posErr",),
@@ -55,14 +55,14 @@ _PLAUSIBLE = {
     "trailAngle": (-360.0, 360.0), "trailLengthErr": (0.0, 36_000.0), "trailAngleErr": (0.0, 180.0),
     "exposureTime": (0.0, 86_400.0), "mag": (-30.0, 40.0),
 }  # fmt: skip
-"""Columns -> between what values lie; what is beyond, as -999 is, counts as not given."""
-_LARGEST_ERROR = 60.0  # arcsec; a position less certain than that leads nowhere
+"""Column -> limits of valid values; a value beyond, e.g. -999, counts as missing."""
+_LARGEST_ERROR = 60.0  # arcsec; a less certain position is useless
 _TOLD = 5  # rows named for each reason
-_SEVERAL, _PLAIN_STEP = 3, 1 / 32  # times that tell their precision; d: many steps of it are written so on purpose
+_SEVERAL, _PLAIN_STEP = 3, 1 / 32  # minimum number of times to judge their precision; d: multiples of this are no sign of rounding
 _COARSE = 0.01  # d
 
 SATELLITE = "a satellite"
-"""Why rows are left out that nothing is wrong with."""
+"""Reason for leaving out rows that are not faulty."""
 
 
 class DetectionTable(NamedTuple):

@@ -16,7 +16,7 @@ from flows.storage.zarr_tiles import TileStore
 from schemas.errors import NightstrideError
 
 MOST_ROWS = 12
-"""Detections in one picture: of an object that was seen more often, some of all its time."""
+"""Maximum number of detections in one picture, spread over time for objects with more."""
 
 _SHOWN = ("difference", "science", "template")
 _PAPER = 255

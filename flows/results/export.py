@@ -17,7 +17,7 @@ from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.objects import OBJECT
 
 ROWS = 1_000_000
-"""Most rows of a partition."""
+"""Maximum number of rows in a partition."""
 
 
 def export_hats(path: Path, dataset: TableOf, files: list[Path]) -> int:

@@ -26,7 +26,7 @@ SUFFIXES: Mapping[str, str] = {
     ".reg": "region",
     ".hats": "hats",
 }
-"""Ending of a file -> format."""
+"""Suffix of a file -> format."""
 
 
 def export_format(path: Path, given: str | None, option: str) -> str:
@@ -131,10 +131,10 @@ def parquet_content(name: str, table: pa.Table) -> tuple[bytes, int]:
 
 
 _UNITS = {"mag(AB)": "mag", "pix": "pixel", "arcsec/pix": "arcsec/pixel", "pixel_unit": "", "pixel_unit**2": ""}
-"""Units that the VOUnits standard and FITS spell otherwise, or do not know."""
+"""Units that the VOUnits standard and FITS spell differently, or do not have."""
 
 _SHORTEST = 2
-"""Characters of a text column: arrays of one were abolished by erratum 3 to VOTable 1.3."""
+"""Minimum width of a text column, characters: erratum 3 to VOTable 1.3 abolished arrays of one."""
 
 
 def votable_content(name: str, table: pa.Table) -> tuple[bytes, int]:

@@ -58,7 +58,7 @@ _STORED = pa.schema(
         _told("assumed", pa.string(), "", "What is not known or was assumed: no_wcs, assumed_psf, ...", "meta.note"),
     ]
 )
-"""Null where the tiles of an exposure were pruned, and in a release, which has none."""
+"""Columns that are null if the tiles of an exposure were removed, and in a release, which has none."""
 
 SCHEMA = pa.schema([*_RECORDED, *_STORED])
 """Columns of an exposure."""

@@ -18,7 +18,7 @@ ZERO_POINTS = re.compile(
 """Names of zero points."""
 
 FLUX_OF_ZERO = "FLUXMAG0"
-"""Keyword of the counts of magnitude 0, as the LSST stack writes it."""
+"""Keyword of the LSST stack for the counts of magnitude 0."""
 
 SATURATIONS = ("SATURATE", "SATLEVEL", "SATUR", "MAXLIN", "DATAMAX")
 VISITS = ("EXPNUM", "EXPID", "VISIT", "OBSNUM", "IMGNUM", "FRAMEID", "SEQNUM")
@@ -32,7 +32,7 @@ DAY_NUMBERS = {
     "MJD": "mjd", "OBSMJD": "mjd", "MJDOBS": "mjd", "MJD-STRT": "mjd", "MJDSTART": "mjd", "MJD-MID": "mjd", "JD": "jd",
     "OBSJD": "jd", "JD-OBS": "jd", "JDOBS": "jd", "JD-STRT": "jd", "JDSTART": "jd", "JD-MID": "jd", "JDMID": "jd",
 }  # fmt: skip
-"""Keywords of the number of a day, and how it is written."""
+"""Keywords that hold a day number, and its format."""
 
 _TIMES = (*CLOCKS, *STANDARD, *DAY_NUMBERS, "DATE-OBS", "DATE", "LST", "DATE-UTC", "UTC-DATE", "UT-DATE", "DATEOBS")
 _OF_THE_SUN = re.compile(r"[HB]M?JD[-_]?\w{0,5}|BCJD|HELI?O?_?JD|(M?JD|DATE)[-_]?(HELI?O?|BARY)\w{0,3}")

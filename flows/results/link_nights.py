@@ -22,9 +22,9 @@ from kernels.sky.observatories import OBSERVATORIES
 from schemas.errors import Misconfigured, missing_extra
 
 SECONDS = 900.0
-"""For a window."""
+"""Maximum time for a window, s."""
 
-_BYTES = 8 * 2**30  # of memory that the process of a window may have
+_BYTES = 8 * 2**30  # maximum memory of the process for a window
 
 
 class NightDetections(Protocol):

@@ -21,7 +21,7 @@ from kernels.orbits.matching import match_ephemerides, near_radius
 from kernels.sky.observatories import GEOCENTRE, OBSERVATORIES, observer_at
 from kernels.sky.positions import sky_position
 
-_MATCH_RADIUS, _MATCH_MOST = 2.0, 30.0  # arcsec: of known objects
+_MATCH_RADIUS, _MATCH_MOST = 2.0, 30.0  # arcsec: for known objects
 _UNITS = {"rate": "deg / day", "positionAngle": "deg", "rms": "arcsec", "linkRms": "arcsec", "a": "AU", "i": "deg"}
 
 

@@ -17,10 +17,10 @@ from schemas.pixels import DIFFERENCE, MASK, VARIANCE, MaskPlane, is_large
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
-_WIDEST = 6144  # a square of as many pixels as are read at once
+_WIDEST = 6144  # a square of this side has as many pixels as are read at once
 
 Section = tuple[slice, slice]
-"""Rows and columns, 0-based and half open, as numpy has them."""
+"""Rows and columns, 0-based and half open, as in numpy."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from schemas.settings import Settings
 from stages import PIPELINE
 
 SUMS = "SHA256SUMS"
-"""Digest and name of every other file, in the form of sha256sum."""
+"""File with digest and name of every other file, in the format of sha256sum."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _READ_ONLY = 0o444

@@ -31,7 +31,7 @@ from schemas.summary import Trouble
 from schemas.tracklets import LINK_SOURCE, TRACKLET
 
 UNKNOWN = "unknown"
-"""Night of inputs that do not say which night they are of."""
+"""Night of inputs whose night is not known."""
 
 
 @dataclass(frozen=True)
@@ -298,10 +298,10 @@ def _values(model: Any) -> Any:
 
 STATES = ("done", "outdated", "quarantined", "failed")
 MOST = 20
-"""Largest number of troubles of a night, and of what is gone, that are listed; the rest are counted."""
+"""Maximum number of troubles of a night, and of missing files, that are listed; the rest are counted."""
 
 LIVE_S = 7 * 86400.0
-"""Exposures of which half became catalogues later than this after their shutter closed count as an archive, s."""
+"""Delay, s: exposures of which half became catalogues later than this after their shutter closed are an archive."""
 
 
 def show_status(status: Status, console: Console) -> None:

@@ -21,7 +21,7 @@ from schemas.summary import ELAPSED, CauseCount, RunSummary, Trouble
 from schemas.tracklets import TRACKLET
 
 MOST = 20
-"""Largest number of troubles that are listed; the rest are counted."""
+"""Maximum number of troubles that are listed; the rest are counted."""
 
 
 _MOST_PAGES = 2
@@ -32,7 +32,7 @@ _STATES = {
 """Words for the counts of exposures."""
 
 LINES = 10
-"""Largest number of lines on what came of a run and what to do next."""
+"""Maximum number of lines on the outcome of a run and what to do next."""
 
 
 def show_night(summary: RunSummary, console: Console, out: Path | None = None) -> None:

@@ -28,7 +28,7 @@ from schemas.received_alert import RECEIVED_ALERT
 from schemas.summary import Trouble
 
 OURS = version("nightstride")
-"""Version that runs."""
+"""Version of this code."""
 
 
 @dataclass(frozen=True)

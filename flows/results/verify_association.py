@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _AGAIN = "make it again: `nightstride associate OUT --rebuild`."
 
-_ID = re.compile("[1-9][0-9]{0,18}")  # as ids are written: other names are those of a list
+_ID = re.compile("[1-9][0-9]{0,18}")  # the form of ids: other names come from a list
 
 _LISTED = "is a detection, by which no object is named: in a list of targets, or before objects were associated anew"
 

@@ -40,7 +40,7 @@ _leases: dict[Path, tuple[int, int]] = {}
 """Device and inode of each local lease file written by this process."""
 
 STAGED = ".staging"
-"""Suffix of what is not published yet."""
+"""Suffix of files that are not published yet."""
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100

@@ -1,4 +1,4 @@
-"""Light curves of the night's objects at rest that vary most: fluxes of all nights up to this one."""
+"""Light curves of the most variable stationary objects of the night: fluxes from all nights up to this one."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ from schemas.objects import BANDS
 from schemas.settings import AssociationSettings
 
 MOST = 12
-"""Light curves on a page."""
+"""Maximum number of light curves on a page."""
 
 LEAST = 3
-"""Detections in a band from which on it tells whether an object varies."""
+"""Minimum number of detections in a band to judge variability."""
 
 _STYLES = {"u": "part-3", "g": "part-1", "r": "part-4", "i": "part-2", "z": "part-0", "y": "part-7"}
 _PLAIN = ("diaObjectId", "ra", "dec", "nDiaSources", "lastDiaSourceMjdTai", "flags")
@@ -34,7 +34,7 @@ _WORDS = {DiaObjectFlag.VARIABLE_STAR: "on a star", DiaObjectFlag.NUCLEAR: "on t
 
 @dataclass(frozen=True)
 class Curve:
-    """Light curve of an object, with what is said of it."""
+    """Light curve of an object, with its caption."""
 
     identity: str
     facts: tuple[tuple[str, str], ...]
@@ -53,14 +53,14 @@ class NightCurves:
 
 
 def curves_of(out: Path, night: str, association: AssociationSettings) -> NightCurves | None:
-    """Return the light curves of the objects of a night that vary most; None where none was seen often enough.
+    """Return the light curves of the most variable objects of a night; None if none was seen often enough.
 
     Parameters
     ----------
     out, night
-        Output folder, and label.
+        Output folder and label of the night.
     association
-        Where the detections of other nights are kept.
+        Settings with the store of detections in other nights.
 
     Raises
     ------
@@ -95,9 +95,9 @@ def _from_blue(band: str) -> tuple[int, str]:
 
 
 def scatter_of(rows: pa.Table) -> NDArray[np.float64]:
-    """Return chi squared of psfFlux about its mean per degree of freedom, (n,), of the band in which it is largest.
+    """Return chi squared of psfFlux about its mean per degree of freedom, (n,), in the band in which it is largest.
 
-    NaN where no band has `LEAST` detections.
+    NaN if no band has `LEAST` detections.
     """
     found = np.full((len(rows), len(BANDS)), np.nan)
     for place, band in enumerate(BANDS):
