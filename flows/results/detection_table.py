@@ -58,7 +58,7 @@ _PLAUSIBLE = {
 """Column -> limits of valid values; a value beyond, e.g. -999, counts as missing."""
 _LARGEST_ERROR = 60.0  # arcsec; a less certain position is useless
 _TOLD = 5  # rows named for each reason
-_SEVERAL, _PLAIN_STEP = 3, 1 / 32  # minimum number of times to judge their precision; d: multiples of this are no sign of rounding
+_SEVERAL, _PLAIN_STEP = 3, 1 / 32  # minimum number of times to judge precision; d: multiples of this are exact
 _COARSE = 0.01  # d
 
 SATELLITE = "a satellite"
