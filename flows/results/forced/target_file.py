@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
@@ -50,7 +51,7 @@ def read_target_file(path: Path) -> TargetFile:
     Raises
     ------
     Misconfigured
-        The file does not exist, cannot be read as any of the three formats, or has no columns.
+        The file does not exist, cannot be read as any of the three formats, has no columns, or has one twice.
     """
     require_there(path, "another list of targets.")
     try:
@@ -60,7 +61,7 @@ def read_target_file(path: Path) -> TargetFile:
         elif content.startswith(b"# %ECSV"):
             columns, units = _ecsv(content)
         else:
-            columns, units = _csv(content.decode("utf-8-sig")), {}
+            columns, units = _csv(path, content.decode("utf-8-sig")), {}
     except (OSError, ValueError, TypeError, csv.Error, pa.ArrowException) as error:
         raise Misconfigured(
             "unreadable_targets",
@@ -90,10 +91,14 @@ def _ecsv(content: bytes) -> tuple[dict[str, Sequence[Any]], dict[str, str]]:
     return {name: table[name].tolist() for name in plain}, units
 
 
-def _csv(text: str) -> dict[str, Sequence[Any]]:
+def _csv(path: Path, text: str) -> dict[str, Sequence[Any]]:
     reader = csv.DictReader(StringIO(text, newline=""), skipinitialspace=True, strict=True)
     rows = list(reader)
     names = [name for name in reader.fieldnames or () if name]
+    given = Counter(name.strip() for name in names)
+    for name in ("name", *UNITS):
+        if given[name] > 1:
+            raise Misconfigured("stated_twice", str(path), f"has the column {name!r} twice.", "leave one of them.")
     return {name.strip(): [row[name] for row in rows] for name in names}
 
 

@@ -121,6 +121,19 @@ def test_csv_cells_are_text(tmp_path):
     assert (found.rows, found.units) == (3, {})
 
 
+@pytest.mark.parametrize("header", ["name,ra,dec,ra", "name,ra,dec, ra ", "name,ra,dec,name"])
+def test_column_that_is_there_twice_is_refused(tmp_path, header):
+    (tmp_path / "list").write_text(f"{header}\na,1,2,3\n")
+    with pytest.raises(Misconfigured, match="twice") as caught:
+        read_target_file(tmp_path / "list")
+    assert caught.value.code == "stated_twice"
+
+
+def test_other_columns_may_be_there_twice(tmp_path):
+    (tmp_path / "list").write_text("name,ra,dec,note,note\na,1,2,x,y\n")
+    assert read_target_file(tmp_path / "list").columns["ra"] == ["1"]
+
+
 def test_parquet_tells_units_in_its_metadata(tmp_path):
     fields = [pa.field(name, pa.string() if name == "name" else pa.float64(), metadata={"unit": unit})
               for name, unit in (("name", ""), ("ra", "rad"), ("dec", "deg"))]  # fmt: skip
