@@ -12,7 +12,7 @@ MOST = 2000
 """Largest number of detections drawn."""
 
 CERTAIN = 0.5
-"""Least reliability of a detection drawn in colour."""
+"""Minimum reliability of a detection drawn in colour."""
 
 _STYLE = """<style>.ns-sky {max-width: 32em} .ns-sky text {fill: currentColor; font: 13px sans-serif}
 .ns-sky line {stroke: currentColor; stroke-opacity: .3} .ns-sky .dots {stroke-width: 4; stroke-linecap: round}

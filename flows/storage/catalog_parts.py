@@ -60,7 +60,7 @@ MOST_EXPOSURES, MOST_ROWS = 4096, 1 << 20
 """Numbers of exposures and rows at which a part is closed."""
 
 GROUP = 1024
-"""Least number of rows in a row group, which is what is read for one exposure."""
+"""Minimum number of rows in a row group, which is what is read for one exposure."""
 
 
 class Held(NamedTuple):

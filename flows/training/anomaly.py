@@ -46,7 +46,7 @@ BEYOND = (0.5, 0.1, 0.025, 0.005)
 """Fractions of unseen normal pictures beyond the four limits that separate the verdicts."""
 
 FEWEST = 20
-"""Least number of normal pictures to learn from."""
+"""Minimum number of normal pictures to learn from."""
 
 SIMULATED = "simulated: "
 """Prefix of the level of detail in the labels of simulated galaxies."""

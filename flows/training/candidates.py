@@ -28,7 +28,7 @@ from stages.measure import STAGE as MEASURE
 from stages.measure import Described, describe
 
 SLOW_FWHM = 0.5
-"""Least length of a trail, in FWHM of the PSF; shorter ones count as points."""
+"""Minimum length of a trail, in FWHM of the PSF; shorter ones count as points."""
 
 
 @dataclass(frozen=True)

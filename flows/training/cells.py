@@ -24,7 +24,7 @@ from kernels.search.detector import choose_device
 from kernels.statistics.completeness import Share
 from kernels.statistics.matching import Targets, match_detections, segment_distance
 
-_CLEAR_PX = 10.0  # px: least distance of a hard position from every source
+_CLEAR_PX = 10.0  # px: minimum distance of a hard position from every source
 _SPREAD = 4.0  # log odds within this of the peak count for the position
 
 
@@ -163,7 +163,7 @@ def _found(seen: Sequence[RecoveryCurve], rate: float = 1.0) -> str:
 
 
 _BRIGHT = 4.5  # S/N of peaks used as hard positions in the first round
-_MINED = -2.0  # least log odds of hard positions in later rounds
+_MINED = -2.0  # minimum log odds of hard positions in later rounds
 
 
 @dataclass(frozen=True)

@@ -253,8 +253,8 @@ def _train_detector(
     return dict(write_matched_filter(out).metrics)
 
 
-_FLOOR = 4.4  # least S/N of a candidate: noise alone has about 400 such peaks per 3080 x 3072 px
-_LEAST_SNR = 10.0  # least S/N of a hit
+_FLOOR = 4.4  # minimum S/N of a candidate: noise alone has about 400 such peaks per 3080 x 3072 px
+_LEAST_SNR = 10.0  # minimum S/N of a hit
 
 
 def write_matched_filter(out: Path) -> ModelCard:

@@ -42,7 +42,7 @@ WORK_IS_FULL = "free space there or choose another --work, and run again: it goe
 """Remedy if the disk with simulated exposures is full."""
 
 BRIGHT_ENOUGH = 4.2
-"""Least S/N of sources to learn from: fainter ones only teach doubt."""
+"""Minimum S/N of sources to learn from: fainter ones only teach doubt."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ FOREST_MOST = 200_000
 
 _NEIGHBOURS = 5  # for SMOTE
 _BATCH = 2048
-_LEAST_STEPS = 250  # least number of steps of the network's optimiser, however few rows there are
+_LEAST_STEPS = 250  # minimum number of steps of the network's optimiser, however few rows there are
 
 
 class ClusterLabels(ClassifierMixin, BaseEstimator):

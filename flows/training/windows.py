@@ -24,9 +24,9 @@ from schemas.settings import DetectSettings
 
 SIDE = 26
 LEAST_SNR = 4.0
-"""Least S/N of streaks for training: fainter ones are noise in a window."""
+"""Minimum S/N of streaks for training: fainter ones are noise in a window."""
 CLEARANCE_PX = 24.0
-"""Least distance of an empty window's centre from the axis of a source: beyond the window's corner and a PSF."""
+"""Minimum distance of an empty window's centre from the axis of a source: beyond the window's corner and a PSF."""
 
 
 def streak_corners(truth: pa.Table, shape: tuple[int, int], per_streak: int, seed: int) -> NDArray[np.int64]:

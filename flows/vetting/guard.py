@@ -18,7 +18,7 @@ TOKEN_VARIABLE = "NIGHTSTRIDE_VET_TOKEN"
 """Environment variable for a token chosen by the user."""
 
 LEAST_TOKEN = 20
-"""Least number of characters of such a token."""
+"""Minimum number of characters of such a token."""
 
 MOST_BODY = 2**16
 """Largest size of a request's body, bytes."""

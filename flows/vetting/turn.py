@@ -14,7 +14,7 @@ RECHECK = 0.05
 """Fraction of shown candidates that were judged before."""
 
 REST = 10
-"""Least number of other verdicts before a re-check."""
+"""Minimum number of other verdicts before a re-check."""
 
 
 def next_row(

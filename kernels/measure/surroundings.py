@@ -215,7 +215,7 @@ _LEVEL_FWHM = 8.0  # distance from the axis of pixels whose median is the sky le
 _LIGHT_FWHM = 2.5  # distance of those that hold the trail
 _STATIC_CORE = 0.3  # a pixel with this share of the trail's brightest pixel belongs to its core
 _UNLIKE = 0.3  # share of its own light that a different PSF may move elsewhere on the science image
-_LEAST_SEEN = 0.5  # least share of the trail's light on pixels with a value
+_LEAST_SEEN = 0.5  # minimum share of the trail's light on pixels with a value
 
 
 def static_light(scene: Scene, science: NDArray[np.float32] | None, segments: Sequence[Segment]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kernels.trails.geometry import DetectedSegment, between, in_line, lies_on, outshines, overlap, union
 from kernels.trails.glint_trails import find_glint_trails
 
-_INSIDE = 0.8  # least share of a candidate that lies in the light of a satellite
+_INSIDE = 0.8  # minimum share of a candidate that lies in the light of a satellite
 
 
 class Candidate(NamedTuple):

@@ -12,7 +12,7 @@ from kernels.trails.geometry import DetectedSegment, from_ends
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
-_DIRECTED_FWHM = 2.0  # least length of a piece with a direction
+_DIRECTED_FWHM = 2.0  # minimum length of a piece with a direction
 _TURN = 1.0  # deg, added to the angle of half a FWHM over the length
 _LEAST = 3  # pieces in line
 _ANCHOR = 100.0  # px: with a piece of this length, one other piece is enough

@@ -10,7 +10,7 @@ from kernels.image.noise import LEAST_VARIANCE
 from kernels.trails.geometry import DetectedSegment, from_ends
 
 _PARTS = (0.0, 0.1, 0.2, 0.3, 0.4)  # lengths of pieces that may hold a trail's light, as shares of its length
-_POINT_GAIN = 4.0  # least gain in S/N squared from two more parameters, length and angle
+_POINT_GAIN = 4.0  # minimum gain in S/N squared from two more parameters, length and angle
 
 
 def refine_trail(snr: NDArray[np.float32], lags: NDArray[np.float64], start: DetectedSegment) -> DetectedSegment:
