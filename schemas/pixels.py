@@ -163,9 +163,9 @@ class Tiling:
         )
 
     def _parts(self, first: int, end: int) -> list[tuple[int, int]]:
-        """Divide windows along an axis into nearly equal parts, which are at most 9/8 as long as asked."""
-        windows, longest = max(0, end - first), 9 * self.tile // self.stride
-        count = -(-8 * windows // longest)
+        """Divide windows along an axis into nearly equal parts: as long as asked, nearly, and at most 9/8 of that."""
+        windows, asked = max(0, end - first), self.tile // self.stride
+        count = max(-(-8 * windows // (9 * asked)), round(windows / asked))
         return list(pairwise(first + windows * i // count for i in range(count + 1))) if count else []
 
     def _tile(self, row: int, column: int, rows: int, columns: int) -> Tile:

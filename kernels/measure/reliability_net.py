@@ -197,7 +197,6 @@ def build_reliability(weights: Weights) -> ReliabilityNet:
         own = {name: value for name, value in arrays.items() if name.startswith(f"{n}.")}
         net = ReliabilityCnn(len(trained_on), int(card.input["stamps"][0]), bool(card.input.get("centred", False)))
         net.load_state_dict({name.split(".", 1)[1]: torch.from_numpy(value.copy()) for name, value in own.items()})
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # two thirds of the time
         nets.append(net.eval())
     trees = tree_ensemble({name.removeprefix(TREES): value for name, value in arrays.items() if name.startswith(TREES)})
     own = {name.removeprefix(SHARES): value for name, value in arrays.items() if name.startswith(SHARES)}

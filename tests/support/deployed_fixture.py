@@ -42,7 +42,7 @@ class Deployed:
     place: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def deployed(running_services, raw_night, night_models):
     """Give a deployment `nightly` whose night 2025-01-21 is that of the tests."""
     with place() as path, webhook() as (url, told):

@@ -10,7 +10,7 @@ OFTEN = "PREFECT_WORKER_QUERY_SECONDS=1\nPREFECT_WORKER_HEARTBEAT_SECONDS=5\n"
 """Looks at what is scheduled, and shows that it is there, more often than it has to."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a worker and a server that wait take time of all other tests
 def running_services():
     """Folder of services that run; a test that ends some starts them again."""
     require_postgres()

@@ -300,7 +300,7 @@ def test_the_planes_of_an_image_that_is_read_add_up():
 def test_a_large_image_takes_what_its_width_asks_for():
     sides = [(2**exponent * 10_000, 30_000) for exponent in range(4)]
     low, *higher = (projected_bytes(shape, 2, Settings()) for shape in sides)
-    assert all(one == low for one in higher)
+    assert all(one == pytest.approx(low, rel=0.02) for one in higher)  # tiles are not of one size to the pixel
     assert max(low.values()) < 2 * GIB < max(projected_bytes((30_000, 120_000), 2, Settings()).values())
     whole, large = ((6144, 6144 + extra) for extra in (0, 1))
     for task in ("ingest", "merge", "measure", "inject", "find_sources"):
