@@ -237,7 +237,7 @@ class DenseSearch:
         y, x, rows, columns, _ = places
         require_on_image(plane.pixels[None, y:, x:].shape, (rows, columns), CELL, CELL)
         halo, threads = self.net.reach, torch.get_num_threads() if self.device.type == "cpu" else 1
-        tall, wide = _side(rows, min(_TALL, max(_LEAST, -(-rows // threads)))), _side(columns, _WIDE)
+        tall, wide = _side(rows, min(_TALL, -(-rows // threads))), _side(columns, _WIDE)
         all_rows, all_columns = round_up(rows, tall), round_up(columns, wide)
         cells = dense_input(plane, y - halo * CELL, x - halo * CELL, all_rows + 2 * halo, all_columns + 2 * halo)
         logits = np.empty((all_rows, all_columns), np.float32)

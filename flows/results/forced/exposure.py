@@ -24,13 +24,12 @@ from schemas.errors import BadInput, NoWork
 from schemas.exposure import ExposureInfo
 from schemas.forced import FORCED_SOURCE, ForcedFlag
 from schemas.ledger import ExposureRecord
+from schemas.pixels import Box
 
 FORCED_VERSION = "2"
 """Version of the measurement; raised when its results change."""
 
 _CELL = 1008  # px; targets whose centres lie in one cell are read together
-
-Box = tuple[int, int, int, int]
 
 
 def opened_tiles(out: Path, record: ExposureRecord) -> TileStore:
