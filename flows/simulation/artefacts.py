@@ -176,4 +176,5 @@ def add_background(canvas: Canvas, conditions: Conditions) -> None:
     terms = conditions.noise.sigma * rng.normal(0, 0.06, 6)
     along_x = terms[0] + terms[1] * u + terms[2] * u**2
     along_y = terms[3] * v + terms[4] * v**2
-    canvas.signal += (along_x[None, :] + along_y[:, None] + terms[5] * np.outer(v, u)).astype(np.float32)
+    for row, light in enumerate(canvas.signal):  # all at once would need four images of double precision
+        light += (along_x + along_y[row] + terms[5] * (v[row] * u)).astype(np.float32)

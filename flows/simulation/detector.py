@@ -186,6 +186,7 @@ def splat(
     ny, nx = image.shape
     column, row = np.floor(x).astype(int), np.floor(y).astype(int)
     right, up = x - column, y - row
+    flat = image.reshape(-1, copy=False)  # with one index, numpy adds in a third of the time
     for dy, dx, share in (
         (0, 0, (1 - up) * (1 - right)),
         (0, 1, (1 - up) * right),
@@ -193,4 +194,4 @@ def splat(
         (1, 1, up * right),
     ):
         inside = (row + dy >= 0) & (row + dy < ny) & (column + dx >= 0) & (column + dx < nx)
-        np.add.at(image, (row[inside] + dy, column[inside] + dx), (light * share)[inside].astype(np.float32))
+        np.add.at(flat, ((row + dy) * nx + column + dx)[inside], (light * share)[inside].astype(np.float32))
