@@ -258,19 +258,19 @@ def petrosian_radii(
             with np.errstate(invalid="ignore", divide="ignore"):
                 ratio[open_ends, n - 1] = np.where(within > 0, annulus / (within / area[open_ends, n - 1]), np.nan)
             open_ends = open_ends[~(ratio[open_ends, n - 1] < _PETROSIAN)]
-    return np.array([_crossing(radii[n, 1:-1], ratio[n, 1:-1]) for n in range(len(x))]).reshape(-1)
+    return _crossings(radii[:, 1:-1], ratio[:, 1:-1])
 
 
-def _crossing(radii: NDArray[np.float64], ratio: NDArray[np.float64]) -> float:
-    """Return the radius where a profile first falls below the Petrosian ratio, interpolated in its logarithm."""
-    below = np.flatnonzero(ratio < _PETROSIAN)
-    if not below.size:
-        return math.nan
-    n = int(below[0])
-    if n == 0 or not ratio[n - 1] >= _PETROSIAN:
-        return float(radii[n]) if n == 0 else math.nan
-    share = (ratio[n - 1] - _PETROSIAN) / (ratio[n - 1] - ratio[n])
-    return float(radii[n - 1] * (radii[n] / radii[n - 1]) ** share)
+def _crossings(radii: NDArray[np.float64], ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the radius where each profile first falls below the Petrosian ratio, interpolated in its logarithm."""
+    below = ratio < _PETROSIAN
+    found = np.where(below[:, 0], radii[:, 0], np.nan)
+    n = np.argmax(below, axis=1)
+    within = (n > 0) & (np.take_along_axis(ratio, n[:, None] - 1, axis=1)[:, 0] >= _PETROSIAN)
+    rows, n = np.flatnonzero(within), n[within]
+    share = (ratio[rows, n - 1] - _PETROSIAN) / (ratio[rows, n - 1] - ratio[rows, n])
+    found[rows] = radii[rows, n - 1] * (radii[rows, n] / radii[rows, n - 1]) ** share
+    return found
 
 
 @njit(cache=True, nogil=True)

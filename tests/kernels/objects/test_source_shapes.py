@@ -7,7 +7,7 @@ from photutils.profiles import CurveOfGrowth
 
 from kernels.objects import source_shapes
 from kernels.objects.source_shapes import (
-    _crossing,
+    _crossings,
     _extracted,
     _gaussian,
     _sources,
@@ -248,8 +248,8 @@ def test_petrosian_radii_are_read_off_fourteen_circles():
             if light[k] > 0 else np.nan
             for k in range(1, 13)
         ]  # fmt: skip
-        expected = _crossing(radii[1:-1], np.array(ratio))
-        assert found[n] == pytest.approx(expected, rel=1e-6, nan_ok=True)
+        expected = _crossings(radii[None, 1:-1], np.array([ratio]))
+        assert found[n : n + 1] == pytest.approx(expected, rel=1e-6, nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,8 @@ def test_petrosian_radii_are_read_off_fourteen_circles():
     ],
 )
 def test_a_profile_is_followed_to_where_it_first_falls_below_a_fifth(ratio, radius):
-    assert _crossing(np.array([1.0, 2.0, 4.0, 8.0]), np.array(ratio)) == pytest.approx(radius, nan_ok=True)
+    found = _crossings(np.array([[1.0, 2.0, 4.0, 8.0]]), np.array([ratio]))
+    assert found == pytest.approx(np.array([radius]), nan_ok=True)
 
 
 def test_a_full_memory_doubles_the_threshold_five_times_at_most(monkeypatch):
