@@ -70,11 +70,10 @@ night: $(VENV)/.runtime  ## Simulate a night of 3 visits x 2 detectors, search i
 	rm -rf $(NIGHT)
 	$(BIN)/nightstride simulate --preset ztf --subtract none --visits 3 --detectors 2 --seed $(SEED) --out $(NIGHT)/raw
 	$(BIN)/nightstride run $(NIGHT)/raw --out $(NIGHT)/out --json > $(NIGHT)/run.txt
-	$(BIN)/nightstride evaluate detect $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet --json > $(NIGHT)/evaluation.txt
 	$(BIN)/nightstride verify $(NIGHT)/out
-	$(BIN)/nightstride evaluate detect $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
-	@echo; echo "The night page:"
-	@$(BIN)/nightstride report $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet
+	$(BIN)/nightstride report $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet > $(NIGHT)/page.txt & page=$$!; \
+	$(BIN)/nightstride evaluate detect $(NIGHT)/out --truth $(NIGHT)/raw/truth.parquet; wait $$page
+	@echo; echo "The night page:"; cat $(NIGHT)/page.txt
 
 test: lint imports  ## Lint, types, import contracts, all tests but those of services and faults
 	@$(BESIDE) types suite ONLY='-m "not services and not faults"'

@@ -1,4 +1,4 @@
-"""Check of the night that `make night` has just run: it fails unless the night is as it should be."""
+"""Check of the night that `make night` has just run, and of its evaluation: it fails unless both are as expected."""
 
 import json
 import sys
