@@ -106,7 +106,7 @@ class Scene:
         return sum(times for (name, *_), times in associated(store).items() if name == table.name)
 
     def until(self, condition: Callable[[], object], *commands: psutil.Popen) -> None:
-        """Wait for a condition while commands run.
+        """Wait for a condition while commands run. Looking takes a quarter of a core at most.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Scene:
             One has ended before, or it takes too long.
         """
         patience = self.lab.size.patience_s
-        end = time.monotonic() + patience
+        end, busy = time.monotonic() + patience, time.thread_time()
         while not condition():
             self._look()
             for command in commands:
@@ -122,7 +122,8 @@ class Scene:
                     raise NotHappened(f"the command ended with {command.poll()} before: {self._said()}")
             if time.monotonic() > end:
                 raise NotHappened(f"waited {patience:.0f} s in vain: {self._said()}")
-            time.sleep(self.poll_s)
+            time.sleep(max(self.poll_s, 3 * (time.thread_time() - busy)))
+            busy = time.thread_time()
 
     def middle(self, command: psutil.Popen, finished: bool = False) -> None:
         """Wait for a moment in the middle of the work: a number of exposures stored, or finished; or of patches.
