@@ -25,7 +25,7 @@ schedule/test_scheduled_night.py in tests/flows/nights."""
 BY_HAND = {
     "flow process killed, patches", "SIGTERM, patches", "Dask scheduler killed, patches", "disk full, patches",
     "S3 down, patches", "visit delivered twice", "flow process killed, association", "worker killed",
-    "clock jumps forwards", "file half written, run",
+    "clock jumps forwards", "file half written, run", "Dask scheduler killed", "S3 down",
 }  # fmt: skip
 """Faults that only `python -m benchmarks.faults` does: those of the tests that are like them take long enough."""
 
