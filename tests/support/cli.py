@@ -14,10 +14,14 @@ import fsspec
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from flows.nights.cluster import local
 from flows.runtime import log
 from flows.storage import object_store
 from flows.storage.object_store import configure
 from schemas.settings import StoreSettings
+
+local._MODULES += ["flows.nights.run", "flows.storage.association_store", "flows.results.page.page"]
+"""What the process beside a run imports by itself: here it is forked from one that serves hundreds of runs."""
 
 
 @dataclass(frozen=True)
