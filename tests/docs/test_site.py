@@ -136,9 +136,9 @@ KINDS = ("docs/index", "docs/use/catalogues", "docs/develop/first_hour", "docs/r
 """Pages that have between them all that pages are made of: their styles are the same on each."""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_pages_can_be_read(site, browser, scheme, width):
+    """Colours do not depend on the width, nor sizes on the colours."""
     with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844}) as context:
         tab = context.new_page()
         said = heard(tab)

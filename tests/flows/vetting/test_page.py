@@ -83,9 +83,9 @@ def test_the_token_goes_from_the_address_and_the_cookie_is_not_for_scripts(visit
     assert (session["httpOnly"], session["sameSite"]) == (True, "Strict")
 
 
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("viewport", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["light", "dark"])
 def test_pages_render_without_a_complaint(visit, served, viewport, scheme, tmp_path):
+    """Colours do not depend on the size, nor sizes on the colours."""
     tab = visit(viewport=viewport, scheme=scheme)
     for path in PAGES:
         tab.goto(served.address + path)
