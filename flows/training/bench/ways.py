@@ -217,7 +217,7 @@ def _largest(net: BasicCnn) -> nn.Linear:
 
 
 def _products(layer: nn.Linear) -> Iterator[tuple[str, Product]]:
-    shapes = [(batch, layer.in_features, layer.out_features) for batch in BATCHES] + [(2048, 2048, 2048)]
+    shapes = [(batch, layer.in_features, layer.out_features) for batch in BATCHES] + [(1024, 1024, 1024)]
     draw = torch.Generator().manual_seed(1)
     for rows, inner, outer in shapes:
         x, weight = torch.randn(rows, inner, generator=draw), torch.randn(outer, inner, generator=draw)
