@@ -76,7 +76,7 @@ def seen_often(epochs: list[SkyEpoch]) -> NDArray[np.bool_]:
     size = np.array([len(one.rows) for one in epochs])
     often = np.zeros(len(epochs), np.bool_)
     for place in range(len(epochs)):
-        field = _field(epochs, place)
+        field = same_field(epochs, place)
         visits, rows = int(field.sum()), max(float(size[field].mean()), _LEAST_ROWS)
         often[place] = visits > _VISITS and visits**3 * rows**2 > _WORK
     return often
@@ -89,7 +89,7 @@ def combs_of(epochs: list[SkyEpoch], often: NDArray[np.bool_]) -> Iterator[tuple
     """
     left = often.copy()
     while left.any():
-        field = np.flatnonzero(left & _field(epochs, int(left.argmax())))
+        field = np.flatnonzero(left & same_field(epochs, int(left.argmax())))
         left[field] = False
         stride = 1
         while stride == 1 or 2 * stride < len(field):
@@ -100,7 +100,7 @@ def combs_of(epochs: list[SkyEpoch], often: NDArray[np.bool_]) -> Iterator[tuple
             stride *= _STRIDE
 
 
-def _field(epochs: list[SkyEpoch], place: int) -> NDArray[np.bool_]:
+def same_field(epochs: list[SkyEpoch], place: int) -> NDArray[np.bool_]:
     """Return which exposures are of the field of one."""
     centres, radii = np.array([one.centre for one in epochs]), np.array([one.radius for one in epochs])
     apart = arc(np.linalg.norm(centres - centres[place], axis=1))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kernels.linking.detections import SLOWEST, SkyDetections, arc, chord
 from kernels.linking.exposures import SkyEpoch, combs_of, epoch_numbers, epochs_of, seen_often, split_nights
 from kernels.linking.motion import Motion, fit_motion
+from kernels.linking.resting import at_an_end, chance_at_rest, seen_again, seen_again_next
 from kernels.linking.trails import ALIKE, BLUR, chance_of_direction, chance_of_trails, has_direction, look_alike
 from kernels.linking.way import SELDOM, SIGMAS, fitting_neighbours, on_the_way, room, tolerances
 from schemas.settings import LinkTrackletsSettings
@@ -219,14 +220,14 @@ def _between(
     trails = chance_of_trails(detections, i, j)
     chance = len(first.rows) * last.density[other] * math.pi * np.square(way / 3600) * trails
     least = [_least_wide(detections, i, j, way, epoch) for epoch in others]
-    members, count = [i], np.full(len(i), 2)
+    members, count, again = [i], np.full(len(i), 2), seen_again(first, last)
     for place, epoch in enumerate(others):
         wide = chance * math.prod(least[place:]) <= limits.by_chance
         member, share = _completed(detections, i, j, way, epoch, wide)
         members.append(member)
         count += member >= 0
-        chance *= share
-    chance = chance * _choices(visits, len(others))[count - 2]
+        chance *= np.maximum(share, at_an_end(detections, i, j, member) * again.share)
+    chance = chance * _choices(visits, len(others))[count - 2] + chance_at_rest(detections, i, j, way, again, visits)
     enough = (count >= 3) | ((trails < 1) & has_direction(detections, i) & has_direction(detections, j))
     for n in np.flatnonzero(enough & (chance <= limits.by_chance)):
         yield tuple(int(part[n]) for part in (*members, j) if part[n] >= 0), float(chance[n])
@@ -400,6 +401,7 @@ def _judged(
     of, (i, j) = epoch_numbers(detections, epochs), pairs.T
     way, shape = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1)), (len(epochs), len(i))
     members, shares, covered = np.full(shape, -1), np.ones(shape), np.zeros(shape, np.bool_)
+    again = seen_again_next(epochs, of[i])
     for place, epoch in enumerate(epochs):
         some = np.flatnonzero((of[i] < place) & (place < of[j]))
         at = on_the_way(detections, i[some], j[some], way[some], np.full(len(some), epoch.mjd))
@@ -407,15 +409,18 @@ def _judged(
         if len(some):
             covered[place, some], wide = True, np.ones(len(some), np.bool_)
             member, share = _completed(detections, i[some], j[some], way[some], epoch, wide)
-            members[place, some] = np.where(share < _BESIDE, member, -1)
-            shares[place, some] = np.where(share < _BESIDE, share, 1.0)
+            member = np.where(share < _BESIDE, member, -1)
+            share = np.where(share < _BESIDE, share, 1.0)
+            rest = at_an_end(detections, i[some], j[some], member) * again.share[some]
+            members[place, some], shares[place, some] = member, np.maximum(share, rest)
     members[of[i], np.arange(len(i))], members[of[j], np.arange(len(j))] = i, j
     chance, visits = _chance_of_ends(detections, epochs, of, pairs)
+    still = chance_at_rest(detections, i, j, way, again, visits)
     for n in np.flatnonzero((members >= 0).sum(axis=0) >= 3):
         some, between = members[members[:, n] >= 0, n], int(covered[:, n].sum())
         some = some[fitting_neighbours(detections, some)]
         ways = _choices(int(visits[n]), between)[min(len(some) - 2, between)]
-        whole = float(chance[n] * shares[of[some], n].prod() * ways)
+        whole = float(chance[n] * shares[of[some], n].prod() * ways + still[n])
         if whole <= limits.by_chance:
             yield tuple(some.tolist()), whole
 
