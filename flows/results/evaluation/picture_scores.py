@@ -163,7 +163,7 @@ def _draw(
     from flows.results.evaluation.picture_pages import draw_attribution, draw_curves, draw_verdicts, worst_mistakes
 
     classes = net.card.classes
-    asked = np.array([any(name in label for label in known) for name in classes])
+    asked = np.array([any(name in kind for kind in _kinds(known, classes)) for name in classes])
     probability = np.where(asked, probability, 0)
     probability = probability / np.maximum(probability.sum(1, keepdims=True), 1e-12)
     said = verdict_labels(probability, known, classes)
@@ -247,9 +247,9 @@ def picture_figures(
         ``per_class`` (precision, recall, f1, n), ``confusion`` (label, verdict) in the order of ``classes``. A label
         that stands for several classes is a class of its own, with their total probability; if labels overlap, a
         verdict is right if the most probable class is one of the label's. Classes that no label stands for are
-        excluded.
+        excluded, unless all labels stand for the same: any verdict would be right.
     """
-    kinds = sorted(set(known), key=lambda one: (len(one), sorted(classes.index(name) for name in one)))
+    kinds = sorted(_kinds(known, classes), key=lambda one: (len(one), sorted(classes.index(name) for name in one)))
     joined = np.stack([probability[:, [classes.index(name) for name in kind]].sum(1) for kind in kinds], 1)
     joined = joined / np.maximum(joined.sum(1, keepdims=True), 1e-12)
     true = np.array([kinds.index(one) for one in known])
@@ -266,6 +266,14 @@ def picture_figures(
         "auc": None if area is None else round(area, 5),
         "ece": round(binary_calibration_error(sure, (given == true).astype(np.int64)), 5),
     }
+
+
+def _kinds(known: Sequence[Label], classes: Sequence[str]) -> set[Label]:
+    """Return the labels between which verdicts decide; with a single one, the other classes, too."""
+    kinds = set(known)
+    if len(kinds) == 1:
+        kinds |= {frozenset({name}) for name in classes if name not in known[0]}
+    return kinds
 
 
 def _nearest_kind(

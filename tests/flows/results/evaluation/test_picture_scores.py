@@ -61,6 +61,20 @@ def test_a_label_of_several_classes_has_what_they_have_together():
     assert found["confusion"] == [[1, 1], [1, 1]]
 
 
+@pytest.mark.parametrize(
+    ("label", "right"), [(["spiral"], [1, 0, 0]), (["elliptical", "edge-on", "merger"], [0, 1, 1])]
+)
+def test_with_a_single_label_the_other_classes_are_possible_too(label, right):
+    probability = np.array([[0.1, 0.6, 0.2, 0.1], [0.5, 0.3, 0.1, 0.1], [0.2, 0.3, 0.5, 0.0]])
+    found = picture_figures(probability, [one(*label)] * 3, MORPHOLOGIES)
+    assert found["accuracy"] == pytest.approx(np.mean(right), abs=1e-4)
+    names = list(MORPHOLOGIES) if len(label) == 1 else ["spiral", " or ".join(label)]
+    assert (found["classes"], found["auc"]) == (names, None)
+    assert [found["per_class"][name]["n"] for name in names] == [
+        3 if name == " or ".join(label) else 0 for name in names
+    ]
+
+
 def test_where_labels_overlap_the_most_probable_class_has_to_be_one_of_theirs():
     other = one("elliptical", "edge-on", "merger")
     known = [one("elliptical"), one("elliptical"), other, other, one("spiral")]
