@@ -128,7 +128,7 @@ def _of_table(source: Path) -> tuple[PictureFile, ...]:
         with source.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
             file.seek(0)
-            rows = csv.DictReader(file, delimiter=csv_separator(first))
+            rows = csv.DictReader(file, delimiter=csv_separator(first), strict=True)
             header = {name.strip().lower(): name for name in rows.fieldnames or ()}
             location, label = (
                 next((header[one] for one in names if one in header), None) for names in (_LOCATION, _LABEL)
