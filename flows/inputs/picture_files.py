@@ -22,7 +22,7 @@ LARGEST = 100_000_000
 at an eighth of its size, and FITS is read row by row."""
 
 BLOCK = 1024
-"""Rows of FITS read at a time."""
+"""Rows of FITS read, and of other pictures converted, at a time."""
 
 _SIDE = ("thumbs.db", "desktop.ini", "readme", "readme.md", "readme.txt", "license", "license.txt")
 """Names, in lower case, of files commonly found beside pictures that are certainly not pictures."""
@@ -241,8 +241,13 @@ def _eight_bits(image: Any) -> Any:
             small[y : y + BLOCK] = (np.clip(values[y : y + BLOCK], 0, 65535).astype(np.uint32) + 128) // 257
         return Image.fromarray(small).convert("RGB")
     if "A" in image.mode or "transparency" in image.info:
-        whole = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", whole.size, (0, 0, 0, 255)), whole).convert("RGB")
+        opaque = Image.new("RGB", image.size)
+        for y in range(0, image.height, BLOCK):  # in blocks of rows: there would be five copies
+            part = image.crop((0, y, image.width, min(y + BLOCK, image.height))).convert("RGBA")
+            opaque.paste(
+                Image.alpha_composite(Image.new("RGBA", part.size, (0, 0, 0, 255)), part).convert("RGB"), (0, y)
+            )
+        return opaque
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
