@@ -295,6 +295,7 @@ class _Work:
         from flows.storage.catalog_store import CatalogStore  # and Arrow
 
         try:
+            self._require_own_ids(store, record)
             catalogues, of_known = CatalogStore(self._out), 0
             table = catalogues.read(DIA_SOURCE, record.key)
             if SS_SOURCE.name in record.datasets:
@@ -313,6 +314,18 @@ class _Work:
         for name, count in {"exposures": 1, **made._asdict()}.items():
             self._counts[name] += count
         self._counts["left_out"] += of_known
+
+    def _require_own_ids(self, store: "AssociationStore", record: ExposureRecord) -> None:
+        """Raise if the visit of an exposure is published in another night, too: their detections have the same ids."""
+        for key in store.same_ids(record.key):
+            other = Ledger(self._out).get(key)
+            if other is not None and other.status == "done":
+                raise BadInput(
+                    "two_nights", f"exposure {record.name}",
+                    f"is in nights {key.night} and {record.night}: their detections have the same ids.",
+                    "number visits by a keyword that never repeats, or by the time ([fits.visit] left out), and search "
+                    "the night again; or search it to an output folder of its own.",
+                )  # fmt: skip
 
     def summary(self) -> AssociationSummary:
         """Return the counts so far."""

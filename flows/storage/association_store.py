@@ -63,6 +63,11 @@ class AssociationStore(AssociationDatabase):
         found = self.rows(wanted if visit is None else wanted.where(VISIT.c.visit == visit))
         return {ExposureKey(night=night, visit=one.visit, detector=one.detector): one.digest for one in found}
 
+    def same_ids(self, key: ExposureKey) -> list[ExposureKey]:
+        """Return the associated exposure of another night with the visit and detector of an exposure, if any."""
+        same = (VISIT.c.visit == key.visit) & (VISIT.c.detector == key.detector) & (VISIT.c.night != key.night)
+        return [key.model_copy(update={"night": one.night}) for one in self.rows(sa.select(VISIT.c.night).where(same))]
+
     def made_from(self, key: ExposureKey) -> str | None:
         """Return the digest of the associated detections of an exposure; None if it is not associated."""
         where = [VISIT.c[name] == getattr(key, name) for name in ("night", "visit", "detector")]

@@ -17,6 +17,7 @@ from flows.pipeline.graph import declared_tables
 from flows.results.backup import backup_output, restore_output
 from flows.results.explain import explain_detection
 from flows.results.verify import verify_output
+from flows.results.verify_association import with_store_checked
 from flows.storage.association_store import AssociationStore, opened_association
 from flows.storage.association_tables import FILE
 from flows.storage.bucket_path import located
@@ -235,6 +236,23 @@ def test_an_unreadable_catalogue_is_told_and_the_others_go_on(tmp_path):
     path.write_bytes(content)
     assert associate(tmp_path, SETTINGS.association, [SECOND]).summary.exposures == 1
     assert FIRST not in associate(tmp_path, SETTINGS.association, [SECOND]).summary.nights
+
+
+def test_a_visit_of_two_nights_is_associated_in_the_first_and_told_of_the_other(tmp_path):
+    publish(tmp_path, 1, FIRST)
+    finished(tmp_path, FIRST)
+    publish(tmp_path, 1, SECOND)
+    for rebuild in (False, False, True):
+        found = associate(tmp_path, SETTINGS.association, None, rebuild=rebuild).summary
+        assert (found.exposures, [one.code for one in found.failed]) == (int(rebuild), ["two_nights"])
+        assert f"nights {FIRST} and {SECOND}" in found.failed[0].message
+    verified = with_store_checked(
+        tmp_path, SETTINGS.association, verify_output(tmp_path, declared_tables()), EVERY_NIGHT
+    )
+    assert verified.problems == ()
+    unpublish(Ledger(tmp_path).get(key(1, FIRST)), tmp_path)  # by a corrected header it is of the second alone
+    found = associate(tmp_path, SETTINGS.association, [SECOND]).summary
+    assert (found.exposures, found.failed) == (1, ())
 
 
 def test_it_can_be_switched_off_and_is_off_in_buckets(tmp_path):
