@@ -20,7 +20,7 @@ from flows.storage.object_store import PROTOCOL
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, NightstrideError, Retryable
 from schemas.exposure import ExposureKey
-from schemas.ledger import ExposureRecord, SourceStat, file_of_source
+from schemas.ledger import ExposureRecord, SourceFile, SourceStat, file_of_source
 from schemas.settings import Settings
 from schemas.stage import Stage
 from schemas.summary import Trouble
@@ -254,7 +254,26 @@ class Planner:
             why = without_tiles(chosen.record, self._out)
         if why is not None and why.code == "tiles":  # existing results are replaced
             chosen = chosen._replace(winner=replace(chosen.winner, sha256=None))
-        return chosen._replace(why=why)
+        return self._followed(chosen) if why is None else chosen._replace(why=why)
+
+    def _followed(self, chosen: Chosen) -> Chosen:
+        """Return an exposure of which nothing needs to be done; if its file was moved, its record says where to."""
+        winner, record = chosen.winner, chosen.record
+        if winner is None or record is None or record.status != "done":
+            return chosen
+        uri, before = name_of(winner.source), file_of_source(record.source_uri)
+        if uri == record.source_uri or "://" in before or not _is_missing(Path(before)):
+            return chosen
+        places = (("difference", winner.source.uri), *sorted(winner.source.siblings)) if record.source_files else ()
+        files = {
+            plane: SourceFile(uri=place, sha256=known.sha256 if (known := record.source_files.get(plane)) else None)
+            for plane, place in places
+        }
+        moved = {"source_uri": uri, "source_stat": winner.stat, "source_files": files}
+        record = record.model_copy(update=moved)
+        if not self._dry:
+            self._ledger.put(record)
+        return chosen._replace(record=record)
 
     def identify(self, source: Source) -> Item:
         """Return the exposure in a source, reading as little as possible; nothing is written.
@@ -413,7 +432,15 @@ def _unexpected(where: str, what: str) -> BadInput:
 def _is_gone(uri: str) -> bool:
     """Return whether a file is missing from an existing local folder; if the folder is missing too, it may return."""
     path = Path(file_of_source(uri))
-    return "://" not in uri and path.parent.is_dir() and not path.exists()
+    return "://" not in uri and _is_missing(path) and not _is_missing(path.parent)
+
+
+def _is_missing(path: Path) -> bool:
+    """Return whether a path does not exist; False if that cannot be told, as in a folder that may not be read."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
 
 
 _DIFFERENCE = re.compile(r"diff|(?<![a-z])sub(?![a-z])|subtracted")

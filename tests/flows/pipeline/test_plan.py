@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from flows.inputs.source import Source
+from flows.inputs.source_state import stat_of
 from flows.pipeline import plan as plan_module
 from flows.pipeline.outcome import NEW, Item
 from flows.pipeline.plan import Chosen, Planner
@@ -14,6 +15,7 @@ from flows.storage.zarr_tiles import write_exposure
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.exposure import ExposureKey
 from schemas.keyword_mapping import KeywordMapping
+from schemas.ledger import SourceFile
 from schemas.settings import ExecutionSettings, MergeSettings, Settings, TileSettings
 from schemas.summary import Trouble
 from stages import PIPELINE
@@ -217,8 +219,34 @@ def test_a_file_that_moved_is_not_done_again(world):
     Path(old.uri).unlink()
     plan = world.plan(new)
     assert (plan.todo, plan.skipped, plan.quarantined) == ((), 1, ())
+    (record,) = Ledger(world.out).records()
+    assert (record.source_uri, record.source_stat) == (new.uri, stat_of(new))
     redo = world.plan(new, settings=world.settings.model_copy(update={"merge": MergeSettings(min_snr=9)}))
     assert names(redo.todo) == ["a"]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_the_ledger_follows_a_file_that_moved_with_what_lies_beside_it_and_no_copy(world, gone):
+    old = Source(world.source("a", "1 0 x").uri, siblings=(("science", world.source("b", "s").uri),))
+    world.publish(world.plan(old).todo[0])
+    record = next(Ledger(world.out).records())
+    files = {"difference": SourceFile(uri=old.uri, sha256="x"), "science": SourceFile(uri=old.siblings[0][1])}
+    Ledger(world.out).put(record.model_copy(update={"source_files": files}))
+    new = Source(world.source("c", "1 0 x").uri, siblings=(("science", world.source("d", "s").uri),))
+    if gone:
+        Path(old.uri).unlink()
+    assert world.plan(new, dry=True).skipped == 1
+    assert next(Ledger(world.out).records()).source_files == files
+    assert world.plan(new).skipped == 1
+    record = next(Ledger(world.out).records())
+    now = new if gone else old
+    assert record.source_uri == now.uri
+    assert {plane: (file.uri, file.sha256) for plane, file in record.source_files.items()} == {
+        "difference": (now.uri, "x"),
+        "science": (now.siblings[0][1], None),
+    }
+    if gone:  # another exposure by a corrected header
+        assert [one.key.visit for one in world.plan(world.source("c", "2 0 x")).todo[0].superseded] == [1]
 
 
 def test_what_cannot_be_identified_is_quarantined_and_the_rest_goes_on(world):
