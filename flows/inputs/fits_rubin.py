@@ -39,6 +39,7 @@ _TIMES: dict[str, tuple[Literal["isot", "mjd"], Literal["start", "middle"]]] = {
     "MJD-OBS": ("mjd", "start"),
     "MJD": ("mjd", "start"),
 }
+_LONGITUDE = ("OBS-LONG", "OBSLON")
 _FWHM = ("PSF_FWHM", "PSFFWHM")
 _SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
 
@@ -64,30 +65,32 @@ def _keywords(headers: Headers, where: str) -> Keywords:
 def _identity(headers: Headers, where: str, _mapping: KeywordMapping) -> Identity:
     words = _keywords(headers, where)
     exposure_time = words.number("EXPTIME", least=0, most=1e5)
-    when = _when(words, exposure_time)
+    place = words.optional(*_LONGITUDE)
+    longitude = PACHON_LONGITUDE if place is None else place
+    when = _when(words, exposure_time, longitude)
     key = ExposureKey(
         night=when.night, visit=words.integer(*_VISIT, below=2**42), detector=words.integer(*_DETECTOR, below=2**9)
     )
     band = _band(words)
     found = words.find("INSTRUMENT", "INSTRUME", "LSST BUTLER DATAID INSTRUMENT")
-    return Identity(key, str(found[1]) if found else "LSSTCam", band, when.midpoint_mjd_tai, exposure_time)
+    instrument = str(found[1]) if found else "LSSTCam"
+    return Identity(key, instrument, band, when.midpoint_mjd_tai, exposure_time, longitude)
 
 
 def _band(words: Keywords) -> str:
     return words.text(*_BAND).split("_")[0]
 
 
-def _when(words: Keywords, exposure_time: float) -> When:
+def _when(words: Keywords, exposure_time: float, longitude_deg: float) -> When:
     """Return the middle of the exposure, from its own date or its beginning; in TAI unless TIMESYS says UTC."""
     name, value = words.required(*_TIMES)
     form, at = _TIMES[name]
-    place = words.optional("OBS-LONG", "OBSLON")
     return middle(
         str(value).strip() if form == "isot" else words.number(name),
         name=name,
         where=words.where,
         exposure_time_s=exposure_time,
-        longitude_deg=PACHON_LONGITUDE if place is None else place,
+        longitude_deg=longitude_deg,
         form=form,
         scale=time_scale(words, "tai"),
         at=at,
@@ -158,6 +161,7 @@ _ASKED = {
     "band": _BAND,
     "time": tuple(_TIMES),
     "exposure_time": ("EXPTIME",),
+    "longitude_deg": _LONGITUDE,
     "pixel_unit": ("BUNIT",),
     "zero_point": ("MAGZERO", "MAGZP", "FLUXMAG0"),
     "zero_point_err": ("MAGZPUNC",),

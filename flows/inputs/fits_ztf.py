@@ -61,7 +61,7 @@ def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity
         scale=time_scale(words, "utc"),
     )
     key = ExposureKey(night=when.night, visit=words.integer("EXPID", below=2**42), detector=_detector(words))
-    return Identity(key, "ZTF", _band(words), when.midpoint_mjd_tai, exposure_time)
+    return Identity(key, "ZTF", _band(words), when.midpoint_mjd_tai, exposure_time, PALOMAR_LONGITUDE)
 
 
 def _detector(words: Keywords) -> int:

@@ -394,3 +394,17 @@ def test_a_file_that_was_refused_before_it_was_opened_is_told_so(tmp_path):
     path.write_bytes(b"not FITS")
     why = BadInput("wrong_number", str(path), "is one of two.", "choose.")
     assert inspect_source(Source(str(path), refusal=why), Settings()).error is why
+
+
+@pytest.mark.parametrize(("cards", "longitude"), [({"OBS-LONG": -155.5}, -155.5), ({}, -70.7494)])
+def test_the_site_of_a_rubin_file_is_told_by_the_keyword_that_a_run_uses(tmp_path, cards, longitude):
+    sky = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 1.0, "CRVAL2": 2.0, "CD1_1": -5e-5, "CD2_2": 5e-5}
+    primary = {"VISIT": 7, "DETECTOR": 1, "BAND": "r", "EXPTIME": 30.0, "MJD-AVG": 61060.1, "PSF_FWHM": 4.0, **cards}
+    pixels = np.random.default_rng(1).normal(0, 20, (100, 120)).astype("f4")
+    image = fits.ImageHDU(pixels, fits.Header({**sky, "BUNIT": "nJy"}), "IMAGE")
+    mask = fits.ImageHDU(np.zeros(pixels.shape, "i4"), fits.Header({"MP_SAT": 1}), "MASK")
+    fits.HDUList([fits.PrimaryHDU(header=fits.Header(primary)), image, mask]).writeto(tmp_path / "x.fits")
+    found = inspect_source(Source(str(tmp_path / "x.fits")), Settings())
+    site = next(row for row in found.quantities if row.name == "longitude_deg")
+    assert (site.value, site.keyword) == (longitude, "".join(cards))
+    assert found.unused == ()
