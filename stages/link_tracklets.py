@@ -62,7 +62,7 @@ def link_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 STAGE = Stage(
     name="link_tracklets",
-    version="7",
+    version="8",
     per="night",
     needs=(DIA_SOURCE,),
     gives=TRACKLET_SOURCE,

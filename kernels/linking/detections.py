@@ -15,9 +15,11 @@ Floats = NDArray[np.float64]
 SLOWEST = 0.03
 """Rate below which sources count as stationary, deg / day; so do main-belt asteroids for some days when they turn."""
 
+SIGMAS = 3.0
+"""Maximum deviation, in standard deviations."""
+
 _ERROR = 0.2  # arcsec: assumed for positions without an error
 _AT_REST = 1.0  # arcsec; more if the errors are larger
-_SIGMAS = 3.0
 _NEIGHBOURS = 16  # maximum number examined: enough for a position seen more often
 
 
@@ -126,13 +128,13 @@ def find_stationary(detections: SkyDetections) -> NDArray[np.bool_]:
     count = len(detections.mjd)
     if count < 2:
         return np.zeros(count, np.bool_)
-    reach = max(_AT_REST, _SIGMAS * math.sqrt(2) * float(detections.sigma.max()))
+    reach = max(_AT_REST, SIGMAS * math.sqrt(2) * float(detections.sigma.max()))
     apart, other = cKDTree(detections.vectors).query(
         detections.vectors, k=min(_NEIGHBOURS, count), distance_upper_bound=float(chord(reach))
     )
     found = np.isfinite(apart)
     other = np.where(found, other, 0)
-    limit = np.maximum(_AT_REST, _SIGMAS * np.hypot(detections.sigma[:, None], detections.sigma[other]))
+    limit = np.maximum(_AT_REST, SIGMAS * np.hypot(detections.sigma[:, None], detections.sigma[other]))
     days = np.abs(detections.mjd[:, None] - detections.mjd[other])
     return np.asarray((found & (arc(apart) <= limit) & (days >= limit / 3600 / SLOWEST)).any(axis=1))
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.linking.detections import SkyDetections, arc
+from kernels.linking.detections import SkyDetections, arc, chord
+from kernels.linking.trails import TrailsOf, trails_of
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -20,13 +21,16 @@ _VISITS, _WORK = 8, 5e7  # visits of a field that are all tried; more if they ta
 _LEAST_ROWS = 50  # minimum number of detections per exposure assumed for the work
 _SAME_FIELD = 0.75  # of the radius: maximum distance of the centres
 _COMB, _STEP, _STRIDE = 6, 4, 4  # exposures tried together; distance to the next; factor by which they get sparser
+_SAME_PLACE, _SIGMAS = 1.5, 4.0  # arcsec, or standard deviations if that is more
+_MOST, _QUANTILE = 0.9, math.sqrt(-2 * math.log(0.1))  # part of distances; their quantile in standard deviations
 _SKY = 4 * math.pi * math.degrees(1) ** 2  # deg^2
 
 
 class SkyEpoch(NamedTuple):
     """Detections of one exposure, by their indices, with the density around each, per deg^2.
 
-    All lie within ``radius``, arcsec, of ``centre``; ``sigma`` is the median error of their positions.
+    All lie within ``radius``, arcsec, of ``centre``; ``sigma`` is the median error of their positions. ``trails`` are
+    theirs.
     """
 
     rows: Indices
@@ -37,10 +41,22 @@ class SkyEpoch(NamedTuple):
     tree: Any
     centre: Floats
     radius: float
+    trails: TrailsOf
 
     def away(self, vectors: Floats) -> Floats:
         """Return how far outside of it directions are, arcsec; below 0 within."""
         return np.asarray(arc(np.linalg.norm(vectors - self.centre, axis=-1)) - self.radius)
+
+
+class SeenAgain(NamedTuple):
+    """What is seen again at its place: how many detections of an exposure, their share of all, and their scatter.
+
+    The scatter, arcsec along each axis, is that of the difference of two positions.
+    """
+
+    number: Floats
+    share: Floats
+    scatter: Floats
 
 
 def split_nights(mjd: Floats, usable: NDArray[np.bool_]) -> list[Indices]:
@@ -76,7 +92,7 @@ def seen_often(epochs: list[SkyEpoch]) -> NDArray[np.bool_]:
     size = np.array([len(one.rows) for one in epochs])
     often = np.zeros(len(epochs), np.bool_)
     for place in range(len(epochs)):
-        field = same_field(epochs, place)
+        field = _field(epochs, place)
         visits, rows = int(field.sum()), max(float(size[field].mean()), _LEAST_ROWS)
         often[place] = visits > _VISITS and visits**3 * rows**2 > _WORK
     return often
@@ -89,7 +105,7 @@ def combs_of(epochs: list[SkyEpoch], often: NDArray[np.bool_]) -> Iterator[tuple
     """
     left = often.copy()
     while left.any():
-        field = np.flatnonzero(left & same_field(epochs, int(left.argmax())))
+        field = np.flatnonzero(left & _field(epochs, int(left.argmax())))
         left[field] = False
         stride = 1
         while stride == 1 or 2 * stride < len(field):
@@ -100,7 +116,31 @@ def combs_of(epochs: list[SkyEpoch], often: NDArray[np.bool_]) -> Iterator[tuple
             stride *= _STRIDE
 
 
-def same_field(epochs: list[SkyEpoch], place: int) -> NDArray[np.bool_]:
+def seen_again(first: SkyEpoch, last: SkyEpoch) -> SeenAgain:
+    """Return what of an exposure another one shows at its place, beyond what chance puts there."""
+    reach = max(_SAME_PLACE, _SIGMAS * math.hypot(first.sigma, last.sigma))
+    apart, near = last.tree.query(first.vectors, distance_upper_bound=float(chord(reach)))
+    found = np.isfinite(apart)
+    by_chance = float(last.density[near[found]].sum()) * math.pi * (reach / 3600) ** 2
+    count = int(found.sum()) - by_chance
+    if count < 1:
+        return SeenAgain(*np.zeros(3))
+    scatter = float(np.quantile(arc(apart[found]), _MOST)) / _QUANTILE
+    return SeenAgain(*np.array([count, count / len(first.rows), scatter]))
+
+
+def seen_again_next(epochs: list[SkyEpoch], place: Indices) -> SeenAgain:
+    """Return what of exposures, by their place, is seen again in the next one of its field, or else the one before."""
+    found = np.zeros((len(epochs), 3))
+    for one in np.unique(place):
+        others = np.flatnonzero(_field(epochs, int(one)))
+        others = np.append(others[others > one], others[others < one][::-1])
+        if len(others):
+            found[one] = np.array(seen_again(epochs[one], epochs[others[0]]))
+    return SeenAgain(*found[place].T)
+
+
+def _field(epochs: list[SkyEpoch], place: int) -> NDArray[np.bool_]:
     """Return which exposures are of the field of one."""
     centres, radii = np.array([one.centre for one in epochs]), np.array([one.radius for one in epochs])
     apart = arc(np.linalg.norm(centres - centres[place], axis=1))
@@ -120,4 +160,6 @@ def _epoch(detections: SkyDetections, index: Indices) -> SkyEpoch:
     centre /= np.linalg.norm(centre)
     radius = float(arc(float(np.linalg.norm(vectors - centre, axis=1).max())))
     sigma = float(np.median(detections.sigma[index]))
-    return SkyEpoch(index, vectors, density, float(mjd.mean()), sigma, tree, centre, radius)
+    return SkyEpoch(
+        index, vectors, density, float(mjd.mean()), sigma, tree, centre, radius, trails_of(detections, index)
+    )

@@ -8,12 +8,28 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.linking.detections import SLOWEST, SkyDetections, arc, chord
-from kernels.linking.exposures import SkyEpoch, combs_of, epoch_numbers, epochs_of, seen_often, split_nights
+from kernels.linking.detections import SIGMAS, SkyDetections, arc, chord
+from kernels.linking.exposures import (
+    SkyEpoch,
+    combs_of,
+    epoch_numbers,
+    epochs_of,
+    seen_again,
+    seen_again_next,
+    seen_often,
+    split_nights,
+)
 from kernels.linking.motion import Motion, fit_motion
-from kernels.linking.resting import at_an_end, chance_at_rest, seen_again, seen_again_next
-from kernels.linking.trails import ALIKE, BLUR, chance_of_direction, chance_of_trails, has_direction, look_alike
-from kernels.linking.way import SELDOM, SIGMAS, fitting_neighbours, on_the_way, room, tolerances
+from kernels.linking.trails import (
+    Rates,
+    chance_of_direction,
+    chance_of_trails,
+    has_direction,
+    look_alike,
+    possible_rates,
+    rarity_of_pairs,
+)
+from kernels.linking.way import SELDOM, at_an_end, chance_at_rest, fitting_neighbours, on_the_way, room, tolerances
 from schemas.settings import LinkTrackletsSettings
 
 Floats = NDArray[np.float64]
@@ -28,7 +44,6 @@ PAIR_RATE = 1.5
 _LEAST_APART = 90.0 / 86400  # d, minimum between the ends of a tracklet
 _MOVED = 4.0  # minimum length of a tracklet in standard deviations, and at least 1 arcsec
 _NEAREST = 4  # detections of an exposure tried for a pair
-_EXPOSURE = (10.0, 1200.0)  # s, assumed if not known
 _TRAILS_ALIKE = 1e-4  # minimum chance that the trails of a tracklet all agree
 _MOST_PAIRS = 2_000_000  # maximum number examined between two exposures
 _STEPS = 60  # number of distances tried
@@ -59,13 +74,6 @@ class Tracklet(NamedTuple):
     members: tuple[int, ...]
     motion: Motion
     chance: float
-
-
-class _Rates(NamedTuple):
-    """Minimum and maximum rate of each detection, deg / day."""
-
-    slow: Floats
-    fast: Floats
 
 
 def find_tracklets(
@@ -102,7 +110,7 @@ def find_tracklets(
     every 4th, 16th, ... What is found is followed as far as steady motion leads, and judged in all exposures.
     """
     found: list[Tracklet] = []
-    rates = _rates(detections, limits.max_rate)
+    rates = possible_rates(detections, limits.max_rate)
     for night in split_nights(detections.mjd, usable):
         epochs = epochs_of(detections, night)
         often = seen_often(epochs)
@@ -165,7 +173,7 @@ def _pairs_of_night(detections: SkyDetections, night: Indices) -> tuple[Indices,
     days, sigma = detections.mjd[j] - detections.mjd[i], np.hypot(detections.sigma[i], detections.sigma[j])
     good = (days >= np.maximum(_LEAST_APART, sigma / _PAIR_BLUR)) & (days <= _PAIR_DAYS)
     i, j = i[good], j[good]
-    slow, fast = _rates(detections, USUAL.max_rate)
+    slow, fast = possible_rates(detections, USUAL.max_rate)
     speed = _rate(detections, i, j)
     moved = speed * (detections.mjd[j] - detections.mjd[i]) * 3600 >= np.maximum(1.0, _MOVED * sigma[good])
     possible = (speed >= np.maximum(slow[i], slow[j])) & (speed <= np.minimum(fast[i], fast[j]))
@@ -184,7 +192,7 @@ _Candidate = tuple[tuple[int, ...], float]
 
 
 def _candidates(
-    detections: SkyDetections, epochs: list[SkyEpoch], rates: _Rates, limits: LinkTrackletsSettings
+    detections: SkyDetections, epochs: list[SkyEpoch], rates: Rates, limits: LinkTrackletsSettings
 ) -> Iterator[_Candidate]:
     """Yield all candidates of a night; exposures that nothing can have moved between are not looked at."""
     mjd, centres = np.array([one.mjd for one in epochs]), np.array([one.centre for one in epochs])
@@ -204,7 +212,7 @@ def _candidates(
 
 def _between(
     detections: SkyDetections,
-    rates: _Rates,
+    rates: Rates,
     first: SkyEpoch,
     others: list[SkyEpoch],
     last: SkyEpoch,
@@ -219,16 +227,21 @@ def _between(
     way = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1))
     trails = chance_of_trails(detections, i, j)
     chance = len(first.rows) * last.density[other] * math.pi * np.square(way / 3600) * trails
-    least = [_least_wide(detections, i, j, way, epoch) for epoch in others]
+    directed = first.trails.directed[one] & last.trails.directed[other]
+    rarity = rarity_of_pairs(directed, first.trails.directed.mean(), last.trails.alike[other])
+    like = np.where(directed, first.trails.alike[one], 1.0)
+    least = [like * _least_wide(detections, i, j, way, epoch) for epoch in others]
     members, count, again = [i], np.full(len(i), 2), seen_again(first, last)
     for place, epoch in enumerate(others):
-        wide = chance * math.prod(least[place:]) <= limits.by_chance
+        wide = chance * rarity * math.prod(least[place:]) <= limits.by_chance
         member, share = _completed(detections, i, j, way, epoch, wide)
         members.append(member)
         count += member >= 0
         chance *= np.maximum(share, at_an_end(detections, i, j, member) * again.share)
-    chance = chance * _choices(visits, len(others))[count - 2] + chance_at_rest(detections, i, j, way, again, visits)
-    enough = (count >= 3) | ((trails < 1) & has_direction(detections, i) & has_direction(detections, j))
+    chance *= np.where(count >= 3, rarity, 1.0)
+    sigma = np.maximum(np.hypot(detections.sigma[i], detections.sigma[j]), again.scatter)
+    chance = chance * _choices(visits, len(others))[count - 2] + chance_at_rest(sigma, way, again.number, visits)
+    enough = (count >= 3) | ((trails < 1) & directed)
     for n in np.flatnonzero(enough & (chance <= limits.by_chance)):
         yield tuple(int(part[n]) for part in (*members, j) if part[n] >= 0), float(chance[n])
 
@@ -246,7 +259,7 @@ def _choices(visits: int, between: int) -> Floats:
 
 def _pairs(
     detections: SkyDetections,
-    rates: _Rates,
+    rates: Rates,
     first: SkyEpoch,
     others: list[SkyEpoch],
     last: SkyEpoch,
@@ -257,9 +270,7 @@ def _pairs(
     reach = fast[first.rows] * (last.mjd - first.mjd) * 3600
     close = np.flatnonzero(last.away(first.vectors) <= reach)
     reach = np.minimum(reach[close], _reach_by_chance(detections, first, close, others, last, limits.by_chance))
-    near = last.tree.query_ball_point(first.vectors[close], chord(reach), return_sorted=True)
-    one = np.repeat(close, [len(some) for some in near])
-    other = np.fromiter(chain.from_iterable(near), np.intp, len(one))
+    one, other = _within_reach(first, close, last, reach)
     i, j = first.rows[one], last.rows[other]
     way = arc(np.linalg.norm(first.vectors[one] - last.vectors[other], axis=1))
     rate = way / 3600 / np.maximum(detections.mjd[j] - detections.mjd[i], 1e-6)
@@ -270,15 +281,21 @@ def _pairs(
     return one[good], other[good]
 
 
-def _rates(detections: SkyDetections, fastest: float) -> _Rates:
-    """Return the least and the greatest rate, deg / day, that the length of each trail allows."""
-    length, known = detections.trail_length, np.isfinite(detections.exposure_time)
-    shortest, longest = (np.where(known, detections.exposure_time, other) for other in _EXPOSURE)
-    per_day = 86400 / 3600  # arcsec / s in deg / day
-    blur = np.fmax(np.fmax(BLUR, ALIKE * length), SIGMAS * detections.length_error)
-    slow = np.where(np.isfinite(length), (length - blur) / longest * per_day, 0.0)
-    fast = np.where(np.isfinite(length), (length + blur) / shortest * per_day, fastest)
-    return _Rates(np.maximum(slow, SLOWEST), np.minimum(fast, fastest))
+def _within_reach(first: SkyEpoch, close: Indices, last: SkyEpoch, reach: Floats) -> tuple[Indices, Indices]:
+    """Return pairs up to as far apart, arcsec; of long trails only with what may be like them."""
+    found = []
+    for sure in (False, True):
+        some, places = first.trails.sure[close] == sure, last.trails.long
+        tree = last.trails.tree if sure else last.tree
+        if tree is None or not some.any():
+            continue
+        near = tree.query_ball_point(first.vectors[close[some]], chord(reach[some]), return_sorted=True)
+        one = np.repeat(close[some], [len(those) for those in near])
+        other = np.fromiter(chain.from_iterable(near), np.intp, len(one))
+        found.append(np.stack([one, places[other] if sure else other]))
+    one, other = np.concatenate([np.zeros((2, 0), np.intp), *found], axis=1)
+    order = np.lexsort((other, one))
+    return one[order], other[order]
 
 
 def _reach_by_chance(
@@ -290,16 +307,17 @@ def _reach_by_chance(
     """
     way, density = np.geomspace(1.0, 3600 * 90.0, _STEPS), first.density[close, None]
     partners = density * math.pi * np.square(way / 3600)
-    expected = (
-        len(first.rows) * partners * np.where(has_direction(detections, first.rows[close]), _TRAILS_ALIKE, 1.0)[:, None]
-    )
+    own, sure = first.trails, first.trails.sure[close]
+    alike = np.where(own.directed[close], _TRAILS_ALIKE * np.square(own.alike[close]), 1.0)
+    expected = len(first.rows) * partners * alike[:, None]
+    seen = np.where(sure, own.sure.sum() * len(last.trails.long) / len(last.rows), len(first.rows))[:, None]
     for epoch in others:
         covered = epoch.away(first.vectors[close])[:, None] <= way
         days = last.mjd - first.mjd
         along, across = tolerances(math.sqrt(1.5) * epoch.sigma, way, days, (epoch.mjd - first.mjd) / days)
         share = np.minimum(density * math.pi * along * across / (SIGMAS * 3600) ** 2, 1.0)
         expected *= np.where(covered, share, 1.0)
-    allowed = (expected <= by_chance) & (len(first.rows) * partners <= _MOST_PAIRS)
+    allowed = (expected <= by_chance) & (seen * partners <= _MOST_PAIRS)
     return np.where(allowed.any(axis=1), way[_STEPS - 1 - allowed[:, ::-1].argmax(axis=1)], 0.0)
 
 
@@ -330,6 +348,9 @@ def _completed(
         member, one, other = epoch.rows[near], i[row], j[row]
         share = np.minimum(epoch.density[near] * room(detections, one, other, way[row], member, widely), 1.0)
         share *= chance_of_direction(detections, member)
+        if epoch.trails.directed.any():
+            directed = has_direction(detections, one) & has_direction(detections, other)
+            share *= np.where(directed, epoch.trails.alike[near], 1.0)
         fits = (share < 1) & look_alike(detections, one, member) & look_alike(detections, member, other)
         order = np.flatnonzero(fits)[np.lexsort((share[fits], row[fits]))]
         best = order[np.unique(row[order], return_index=True)[1]]
@@ -353,7 +374,7 @@ def _seeds(
     detections: SkyDetections,
     epochs: list[SkyEpoch],
     often: NDArray[np.bool_],
-    rates: _Rates,
+    rates: Rates,
     limits: LinkTrackletsSettings,
 ) -> Indices:
     """Return the ends of what is linked in a few exposures at a time of fields that are seen often, (n, 2).
@@ -364,7 +385,7 @@ def _seeds(
     for comb, apart in combs_of(epochs, often):
         closer, some = (comb[-1].mjd - comb[0].mjd) / _CLOSER, rates
         if apart and closer >= 2 * _LEAST_APART:
-            some = _Rates(rates.slow, np.minimum(rates.fast, _CLEAR / 3600 / closer))
+            some = Rates(rates.slow, np.minimum(rates.fast, _CLEAR / 3600 / closer))
         chosen = _disjoint(_candidates(detections, comb, some, limits))
         seeds += [np.array([[members[0], members[-1]]]) for members, _ in chosen]
     return np.concatenate(seeds)
@@ -415,7 +436,8 @@ def _judged(
             members[place, some], shares[place, some] = member, np.maximum(share, rest)
     members[of[i], np.arange(len(i))], members[of[j], np.arange(len(j))] = i, j
     chance, visits = _chance_of_ends(detections, epochs, of, pairs)
-    still = chance_at_rest(detections, i, j, way, again, visits)
+    sigma = np.maximum(np.hypot(detections.sigma[i], detections.sigma[j]), again.scatter)
+    still = chance_at_rest(sigma, way, again.number, visits)
     for n in np.flatnonzero((members >= 0).sum(axis=0) >= 3):
         some, between = members[members[:, n] >= 0, n], int(covered[:, n].sum())
         some = some[fitting_neighbours(detections, some)]
@@ -433,13 +455,16 @@ def _chance_of_ends(
     ``of`` is the exposure of each detection.
     """
     (i, j), density = pairs.T, np.zeros(len(detections.mjd))
+    alike, share = np.ones(len(detections.mjd)), np.array([one.trails.directed.mean() for one in epochs])
     centres, radii = np.array([one.centre for one in epochs]), np.array([one.radius for one in epochs])
     for epoch in epochs:
-        density[epoch.rows] = epoch.density
+        density[epoch.rows], alike[epoch.rows] = epoch.density, epoch.trails.alike
     size = np.array([len(one.rows) for one in epochs])[of[i]]
     visits = np.array([(one.away(centres) <= radii).sum() for one in epochs])[of[i]]
     way = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1)) / 3600
-    return size * density[j] * math.pi * np.square(way) * chance_of_trails(detections, i, j), visits
+    directed = has_direction(detections, i) & has_direction(detections, j)
+    trails = chance_of_trails(detections, i, j) * rarity_of_pairs(directed, share[of[i]], alike[j])
+    return size * density[j] * math.pi * np.square(way) * trails, visits
 
 
 def _disjoint(candidates: Iterable[_Candidate]) -> Iterator[_Candidate]:

@@ -5,17 +5,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.linking.detections import SkyDetections, arc
+from kernels.linking.detections import SIGMAS, SkyDetections, arc
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-SIGMAS = 3.0
-"""Maximum deviation, in standard deviations."""
-
 SELDOM = 5.0
 """Factor on the number of unrelated detections for one that only fits within the wider limits."""
 
+_AT_REST = 1.0  # arcsec, or 3 standard deviations, from the first or the last: may be the same source
 _FLOOR = 0.3  # arcsec: errors of astrometry not included in the stated ones
 _ALONG, _ACROSS = 0.015, 0.004  # of the way, per hour: curvature, 3 standard deviations; see `tolerances`
 _TURN, _WIDER = 3.0, 3.0  # wider limits: along the way, of the rate in rad / hour; across it, a factor
@@ -103,3 +101,21 @@ def on_the_way(detections: SkyDetections, i: Indices, j: Indices, way: Floats, m
     weights = np.sin((1 - part) * angle), np.sin(part * angle)
     both = weights[0][:, None] * detections.vectors[i] + weights[1][:, None] * detections.vectors[j]
     return np.asarray(both / np.sin(angle)[:, None])
+
+
+def chance_at_rest(sigma: Floats, way: Floats, number: Floats, visits: Indices | int) -> Floats:
+    """Return how many sources at rest scatter as far as each pair is apart, arcsec, between any two visits of a field.
+
+    Of each first visit as many are at rest as ``number`` says, with distances of an error ``sigma`` along each axis.
+    """
+    twos = np.maximum(visits * (visits - 1) / 2, 1.0)
+    return np.asarray(number * twos * np.exp(-np.square(way / sigma) / 2))
+
+
+def at_an_end(detections: SkyDetections, i: Indices, j: Indices, member: Indices) -> NDArray[np.bool_]:
+    """Return which members, -1 for none, may be the first or the last detection's source, at rest."""
+    close = np.zeros(len(i), np.bool_)
+    for end in (i, j):
+        apart = arc(np.linalg.norm(detections.vectors[member] - detections.vectors[end], axis=1))
+        close |= apart <= np.maximum(_AT_REST, SIGMAS * np.hypot(detections.sigma[member], detections.sigma[end]))
+    return np.asarray(close & (member >= 0))

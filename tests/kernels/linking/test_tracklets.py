@@ -428,3 +428,59 @@ def test_detections_with_times_of_their_own_are_linked_by_parts_of_the_night():
     owner = np.concatenate([owner[false], np.tile(np.arange(20), 4)])
     tracklets = linked(ra, dec, mjd)
     assert len(scored(tracklets, owner)[0]) >= 16
+
+
+def short_series(rng, visits, seconds, sources, stated):
+    """Detections of 2 x 2 deg, with owners: movers 0 to 4, sources at rest from 5; nine in ten are seen in a visit."""
+    days, count = np.arange(visits) * seconds / 86400, 5 + sources
+    place, scatter = rng.uniform(-1, 1, (count, 2)), rng.uniform(0.1, 0.3, count)
+    rate, angle = np.where(np.arange(count) < 5, rng.uniform(1, 10, count), 0.0), rng.uniform(0, 2 * np.pi, count)
+    seen = rng.random((visits, count)) < np.where(np.arange(count) < 5, 1.0, 0.9)
+    visit, owner = np.nonzero(seen)
+    way = rate[owner] * (days[visit] - days.mean())
+    x, y = (place[owner] + way[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)[owner]).T
+    x, y = (value + rng.normal(0, scatter[owner]) / 3600 for value in (x, y))
+    sigma = scatter[owner] if stated else np.full(len(owner), 0.2)
+    return detections_at(150 + x, y, 60000.2 + days[visit], sigma), owner
+
+
+@pytest.mark.parametrize(("visits", "seconds", "stated"), [(4, 200, False), (10, 40, True), (30, 20, False)])
+def test_what_is_at_rest_in_a_short_series_is_no_mover(visits, seconds, stated):
+    detections, owner = short_series(np.random.default_rng(3), visits, seconds, 1000, stated)
+    assert not find_stationary(detections).any()
+    owners = [set(owner[list(one.members)]) for one in find_tracklets(detections, np.ones(len(owner), np.bool_))]
+    assert [{n} in owners for n in range(5)] == [True] * 5
+    assert len(owners) <= 6
+
+
+def test_long_trails_are_linked_to_the_shortest_that_are_alike():
+    detections = detections_at(
+        np.array([10.0, 10.0, 10.0]), np.array([0.0, 0.06, 0.12]), 60000 + np.arange(3) / 48, np.full(3, 0.1),
+        trail_length=np.array([5.6, 3.2, 3.2]), trail_angle=np.zeros(3), exposure_time=np.full(3, 30.0),
+    )  # fmt: skip
+    assert [one.members for one in find_tracklets(detections, np.ones(3, np.bool_))] == [(0, 1, 2)]
+
+
+def test_long_trails_are_linked_among_many_points():
+    """Movers of 20 to 50 deg / day, their rate changing by 2 % an hour, among 100 points and a few trails per deg2."""
+    rng, movers, points = np.random.default_rng(5), 20, 2500
+    rate, angle = rng.uniform(20, 50, movers), rng.uniform(0, 2 * np.pi, movers)
+    start, parts = rng.uniform(-2, 2, (movers, 2)), []
+    for day in np.array([0, 25, 55]) / 1440:
+        since = day - 0.02
+        way = rate * since * (1 + 0.24 * since)
+        place = start + way[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+        false = rng.uniform(-2.5, 2.5, (points, 2))
+        length = np.where(rng.random(points) < 0.1, rng.exponential(6, points), 0.0)
+        parts.append((np.vstack([place, false]), np.full(movers + points, day), np.append(rate * 1.25, length)))
+    place, mjd, length = (np.concatenate([part[n] for part in parts]) for n in range(3))
+    turned = np.tile(np.append(np.degrees(angle), rng.uniform(0, 180, points)), 3) % 180
+    detections = detections_at(
+        150 + place[:, 0], place[:, 1], 60000.2 + mjd, np.full(len(mjd), 0.15),
+        trail_length=length, trail_angle=turned, exposure_time=np.full(len(mjd), 30.0),
+    )  # fmt: skip
+    found = [
+        {n % (movers + points) for n in one.members} for one in find_tracklets(detections, np.full(len(mjd), True))
+    ]
+    assert sum(found.count({n}) for n in range(movers)) >= 19
+    assert len(found) <= movers + 1
