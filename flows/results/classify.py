@@ -17,6 +17,7 @@ from flows.pipeline.weights import read_weights
 from flows.results.evaluation.picture_scores import LONGEST
 from flows.runtime.parallel import map_in_processes
 from flows.storage.atomic import write_file
+from flows.storage.folder import require_apart, require_no_folder, writable_folder
 from schemas.errors import BadInput, Misconfigured
 from schemas.picture_classes import PICTURE_TASKS
 
@@ -69,12 +70,13 @@ def classify_pictures(
     BadInput
         There are no pictures, or none can be read.
     Misconfigured
-        There is no such task or model, or the CSV cannot be written.
+        There is no such task or model, or the CSV cannot be written, or is one of ``data``.
     """
     if task not in TASKS:
         raise Misconfigured("unknown_task", task, "is not a kind of verdict.", f"give one of {', '.join(TASKS)}.")
     read_weights(task, model)  # so that a wrong name is reported before any work starts
     files = list_pictures(*data, say=say)
+    _require_targets(data, out, overviews)
     step = AT_ONCE.get(task, 64)
     parts = [files[start : start + step] for start in range(0, len(files), step)]
     rows, unreadable = list[dict[str, Any]](), dict[str, str]()
@@ -95,6 +97,16 @@ def classify_pictures(
     writer.writerows(rows)
     write_file(out, text.getvalue().encode("utf-8", "surrogateescape"), out.parent)
     return {"n": len(rows), "verdicts": dict(Counter(str(one["verdict"]) for one in rows)), "unreadable": unreadable}
+
+
+def _require_targets(data: Sequence[Path], out: Path, overviews: Path | None) -> None:
+    """Refuse a CSV or a folder that cannot be written, before any work starts."""
+    require_no_folder(out)
+    for source in filter(Path.is_file, data):
+        require_apart(source, out)
+    writable_folder(out.parent)
+    if overviews is not None:
+        writable_folder(overviews, "--overviews")
 
 
 def _from(folder: Path, location: str) -> str:

@@ -64,14 +64,19 @@ def require_apart(path: Path, out: Path) -> None:
 
     An existing folder is refused too (``not_writable``). The output folder of a run accepts any file.
     """
-    if out.is_dir():
-        raise Misconfigured("not_writable", f"--out {out}", "is a folder, no file.", "choose another --out.")
+    require_no_folder(out)
     if isinstance(path, BucketPath) or is_output(path):
         return
     table, written = path.resolve(), out.resolve()
     if table == written or table in written.parents:
         problem = f"would be written over, or into, the table {path}."
         raise Misconfigured("overwrites_input", f"--out {out}", problem, "choose another --out.")
+
+
+def require_no_folder(out: Path) -> None:
+    """Raise ``not_writable`` if a file to be written is a folder."""
+    if out.is_dir():
+        raise Misconfigured("not_writable", f"--out {out}", "is a folder, no file.", "choose another --out.")
 
 
 def require_ending(path: Path, option: str, ending: str, what: str, usual: str) -> None:

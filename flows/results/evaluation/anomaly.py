@@ -14,6 +14,7 @@ from flows.inputs.picture_files import PictureFile, list_pictures
 from flows.pipeline.weights import read_weights
 from flows.results.evaluation.picture_scores import read_unseen
 from flows.results.evaluation.pictures import new_figure, save
+from flows.storage.folder import writable_folder
 from kernels.pictures.anomaly_model import VERDICTS, AnomalyModel
 from kernels.pictures.picture_model import shown_picture
 from kernels.statistics.class_scores import area_under_roc, binary_scores
@@ -65,12 +66,14 @@ def evaluate_anomaly(
     BadInput
         There is no readable picture with a label, or none with one of ``normal`` (``no_normal``).
     Misconfigured
-        The model does not exist.
+        The model does not exist, or the folder for drawings cannot be written.
     """
     card, arrays = read_weights("anomaly", model)
     judge = AnomalyModel(card, arrays)
     files = list_pictures(*data, say=say)
     tell_absent(normal, files, say)
+    if draw is not None:
+        writable_folder(draw, "--pictures")
     labelled = [one for one in files if one.label]
     seen = partial(shown_picture, card)
     pictures, labels, unreadable, trained_on, _ = read_unseen(labelled, arrays, unseen=unseen, seen=seen)

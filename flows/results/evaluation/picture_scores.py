@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from flows.inputs.picture_files import PictureFile, list_pictures, read_picture
 from flows.pipeline.weights import read_weights
 from flows.storage.digest import file_digest
+from flows.storage.folder import writable_folder
 from kernels.statistics.class_scores import binary_calibration_error, class_scores, macro_area, rounded
 from schemas.errors import BadInput, read_failure
 from schemas.picture_classes import PICTURE_TASKS
@@ -69,7 +70,7 @@ def evaluate_pictures(
     BadInput
         No picture has a label of this task.
     Misconfigured
-        The model does not exist.
+        The model does not exist, or the folder for drawings cannot be written.
     """
     import torch
 
@@ -78,6 +79,8 @@ def evaluate_pictures(
     card, arrays = read_weights(task, model)
     net = build_picture_model(card, arrays)
     files = list_pictures(*data, say=say)
+    if draw is not None:
+        writable_folder(draw, "--pictures")
     labels, without = label_sets(task, files)
     labelled = [file for file in files if file.label in labels]
     read = read_unseen(labelled, arrays, unseen=unseen, seen=partial(shown_picture, card))

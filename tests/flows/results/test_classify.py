@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from flows.inputs.picture_files import list_pictures
 from flows.pipeline.weights import read_weights
 from flows.results import classify as module
 from flows.results.classify import classify_pictures
+from flows.results.evaluation.anomaly import evaluate_anomaly
+from flows.results.evaluation.picture_scores import evaluate_pictures
 from kernels.pictures.picture_model import build_picture_model
 from schemas.errors import BadInput, Misconfigured
 
@@ -143,3 +146,20 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(folder, tmp_path):
     with pytest.raises(BadInput, match="shows nothing: all pixels are 0"):
         classify_pictures("scene", [tmp_path / "black"], out)
     assert not out.exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(folder, tmp_path):
+    table = tmp_path / "mine.csv"
+    table.write_text(f"location,label,note\n{folder / '1.png'},,keep\n")
+    (tmp_path / "file").touch()
+    for out, code in ((tmp_path, "not_writable"), (tmp_path / "file/v", "not_writable"), (table, "overwrites_input")):
+        said = []
+        with pytest.raises(Misconfigured, match="--out") as refused:
+            classify_pictures("morphology", [table], out, say=said.append)
+        assert (refused.value.code, said) == (code, [])
+    assert "keep" in table.read_text()
+    with pytest.raises(Misconfigured, match="--overviews"):
+        classify_pictures("scene", [folder], tmp_path / "v.csv", overviews=table)
+    for evaluate in (partial(evaluate_pictures, "morphology", [folder]), partial(evaluate_anomaly, [folder], ["x"])):
+        with pytest.raises(Misconfigured, match="--pictures"):
+            evaluate(draw=table)
