@@ -191,10 +191,11 @@ def iter_galstar(path: Path, chunk: int = 1000) -> Iterator[LabelledCutouts]:
     """
     if not path.exists():
         raise BadInput("missing_file", str(path), "does not exist.", "name the challenge's galstar.csv.")
-    with path.open() as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         header = file.readline().rstrip("\r\n").split(",")
         if len(header) != PIXELS + 2 or header[1].strip('" ') != "y":
-            problem = f"has {len(header)} columns, the second {header[1:2]}, not index, y and {PIXELS} pixels."
+            second = [one[:20] for one in header[1:2]]
+            problem = f"has {len(header)} columns, the second {second}, not index, y and {PIXELS} pixels."
             raise BadInput("bad_galstar", str(path), problem, "take the file as it was published.")
         first = 0
         while lines := list(islice(file, chunk)):

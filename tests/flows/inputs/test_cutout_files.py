@@ -213,6 +213,10 @@ def test_says_where_the_layout_breaks(tmp_path, line, change, match):
 def test_no_file_and_no_rows(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         read_galstar(tmp_path / "galstar.csv")
+    np.savez(tmp_path / "galstar.csv.npz", X=np.full((3, 20, 20), 1 / 3), y=["star"] * 3)
+    (tmp_path / "galstar.csv.npz").rename(tmp_path / "galstar.csv")
+    with pytest.raises(BadInput, match="not index, y and 5408 pixels"):
+        read_galstar(tmp_path / "galstar.csv")
     write_galstar_csv(tmp_path / "galstar.csv", 0)
     with pytest.raises(BadInput, match="has no rows"):
         read_galstar(tmp_path / "galstar.csv")
