@@ -47,6 +47,7 @@ _PLACES = {
 _HIGHEST = 12.0
 _SENTINELS = (9.0, 99.0, 99.99, 999.0, 9999.0, 99999.0)
 _FAINTEST = 40.0
+_BRIGHTEST_MEDIAN = 5.0
 _OF_FLUX = "convert fluxes: m = 8.90 - 2.5 log10(f / Jy), or 22.5 - 2.5 log10(f / nanomaggy)."
 _FLUX = re.compile("jy|magg|mgy|erg|watt|count|adu|electron", re.IGNORECASE)
 _DISTANCE = re.compile("pc|deg|arc|rad|km", re.IGNORECASE)
@@ -110,7 +111,8 @@ def read_clusters(path: Path) -> ClusterTable:
     -------
     ClusterTable
         A galaxy is a member according to the column ``member``; without that column, if its redshift is within
-        3,000 km/s of its cluster's. Rows with a redshift below 0.01 are left out as stars.
+        3,000 km/s of its cluster's. Rows with a redshift below 0.01 are left out as stars. Where the magnitudes have
+        other names (``gmag``, ``rmag``, ``zmag``), ``z`` is the redshift.
 
     Raises
     ------
@@ -148,7 +150,7 @@ def _require_usable(columns: Mapping[str, Floats], path: Path) -> None:
             raise BadInput("bad_class", str(path), problem, "leave empty what is not known.")
     for name in ("g", "r", "z"):
         given = columns[name][np.isfinite(columns[name]) & ~np.isin(np.abs(columns[name]), (0.0, *_SENTINELS))]
-        if len(given) and not 0 < (middle := float(np.median(given))) < _FAINTEST:
+        if len(given) and not _BRIGHTEST_MEDIAN < (middle := float(np.median(given))) < _FAINTEST:
             problem = f"column {name} holds {middle:g} in the median, which is no magnitude."
             raise BadInput("wrong_units", str(path), problem, _OF_FLUX)
     for name in ("cluster_z", "redshift", "zphot"):
@@ -222,9 +224,7 @@ def _require_kind(column: Any, name: str, path: Path) -> None:
 
 def _of_names(table: Table, path: Path) -> tuple[dict[str, Floats], NDArray[np.str_]]:
     lower = {str(name).lstrip("\ufeff").strip().lower(): name for name in table.colnames}
-    places = {
-        name: next((lower[one] for one in (*names, f"{name}_") if one in lower), None) for name, names in _NAMES.items()
-    }
+    places = _places(lower)
     if missing := [_NAMES[name][0] for name in _NEEDED if places[name] is None]:
         problem = f"lacks the columns {missing}; it has {sorted(lower)[:20]}."
         raise BadInput("missing_columns", str(path), problem, f"name them {', '.join(missing)}.")
@@ -244,6 +244,17 @@ def _of_names(table: Table, path: Path) -> tuple[dict[str, Floats], NDArray[np.s
         np.zeros(len(table), "U1") if places["cluster"] is None else np.array(_filled(table[places["cluster"]]), str)
     )
     return columns, cluster
+
+
+def _places(lower: Mapping[str, str]) -> dict[str, str | None]:
+    """Return our name -> the table's, from lower-case names; beside ``gmag`` and ``zmag``, z is a redshift."""
+    places = {
+        name: next((lower[one] for one in (*names, f"{name}_") if one in lower), None) for name, names in _NAMES.items()
+    }
+    magnitude = next((lower[one] for one in _NAMES["z"][1:] if one in lower), None)
+    if "z" in lower and magnitude is not None and not {"g", "r"} & set(lower):
+        places["z"], places["redshift"] = magnitude, places["redshift"] or lower["z"]
+    return places
 
 
 def _filled(column: Table) -> list[object]:

@@ -46,6 +46,19 @@ def named(**more):
     return Table(columns | more)
 
 
+def test_z_is_a_redshift_where_magnitudes_have_other_names(tmp_path):
+    table = named(redshift=[0.101, 0.2, 0.3])
+    table.rename_columns(["g", "r", "z", "redshift"], ["gmag", "rmag", "zmag", "z"])
+    table.write(tmp_path / "t.csv", format="ascii.csv")
+    found = read_clusters(tmp_path / "t.csv")
+    assert found.columns["z"][:2].tolist() == [16.2, 16.5]
+    assert found.columns["redshift"].tolist() == [0.101, 0.2, 0.3]
+    table.rename_columns(["gmag", "rmag"], ["g", "r"])
+    table.write(tmp_path / "t.ecsv")
+    with pytest.raises(BadInput, match=r"column z holds 0\.2 in the median, which is no magnitude"):
+        read_clusters(tmp_path / "t.ecsv")
+
+
 @pytest.mark.parametrize("suffix", ["csv", "fits", "ecsv", "parquet"])
 def test_tables_with_names_are_read_in_each_form(tmp_path, suffix):
     path = tmp_path / f"galaxies.{suffix}"
@@ -126,6 +139,10 @@ def test_fluxes_folders_and_several_numbers_in_a_row_are_refused(tmp_path):
     table = named(member=[1, 0, 1])
     table["r"] = 10 ** (-0.4 * (np.asarray(table["r"]) - 22.5))  # nanomaggies
     table.write(tmp_path / "t.csv", format="ascii.csv")
+    with pytest.raises(BadInput, match=r"column r holds .* which is no magnitude"):
+        read_clusters(tmp_path / "t.csv")
+    table["r"] = np.asarray(table["r"]) / 100  # of galaxies 5 mag fainter
+    table.write(tmp_path / "t.csv", format="ascii.csv", overwrite=True)
     with pytest.raises(BadInput, match=r"column r holds .* which is no magnitude"):
         read_clusters(tmp_path / "t.csv")
     table["r"] = np.full((3, 2), 17.0)
