@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from astropy.table import Table
 from numpy.typing import NDArray
 
@@ -196,10 +197,29 @@ def _table(path: Path) -> Table:
     try:
         if kind == "ascii.csv":
             return Table.read(path, format=kind, delimiter=_separator(path))
+        if kind == "parquet":
+            return _parquet(path)
         return Table.read(path, format=kind) if kind else Table.read(path)
     except Exception as error:
         problem = f"cannot be read: {read_failure(error)}."
         raise BadInput("unreadable_table", str(path), problem, "give CSV, ECSV, FITS or Parquet.") from error
+
+
+def _parquet(path: Path) -> Table:
+    """Read a Parquet file: with astropy if it has written it, as units and masks are then described in the file.
+
+    Of others it reads neither missing words nor categories. Columns that are not ours are kept empty, for their names.
+    """
+    file = pq.ParquetFile(path)
+    if b"table_meta_yaml" in (file.schema_arrow.metadata or {}):
+        return Table.read(path, format="parquet")
+    known = {one for name, names in _NAMES.items() for one in (*names, f"{name}_")}
+    names = file.schema_arrow.names
+    found = file.read(columns=[name for name in names if name.strip().lower() in known])
+    table = Table({name: np.zeros(found.num_rows, bool) for name in names})
+    for name, column in zip(found.column_names, found.columns, strict=True):
+        table[name] = np.array(["" if one is None else one for one in column.to_pylist()], object)
+    return table
 
 
 def _separator(path: Path) -> str:

@@ -2,6 +2,8 @@ import gzip
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
 
@@ -44,6 +46,23 @@ def named(**more):
         "cluster_z": [0.1, 0.1, 0.1], "radius_r200": [0.1, 0.2, 0.3],
     }  # fmt: skip
     return Table(columns | more)
+
+
+def test_parquet_may_have_missing_words_and_categories(tmp_path):
+    columns = {name: column.tolist() for name, column in named().columns.items()}
+    columns |= {
+        "cluster": ["a", None, "b"], "note": [None, "x", "y"], "member": [1, None, 0],
+        "kind": pa.array(["E", None, "S"]).dictionary_encode(), "zphot_err": [0.01, None, float("nan")],
+    }  # fmt: skip
+    table = pa.table(columns)
+    pq.write_table(table.set_column(6, "cluster", table["cluster"].dictionary_encode()), tmp_path / "t.parquet")
+    found = read_clusters(tmp_path / "t.parquet")
+    assert found.cluster.tolist() == ["a", "", "b"]
+    assert str(found.columns["member"].tolist()) == "[1.0, nan, 0.0]"
+    assert str(found.columns["zphot_err"].tolist()) == "[0.01, nan, nan]"
+    pq.write_table(table.drop_columns(["g"]), tmp_path / "t.parquet")
+    with pytest.raises(BadInput, match=r"lacks the columns \['g'\]; it has .*'kind'"):
+        read_clusters(tmp_path / "t.parquet")
 
 
 def test_z_is_a_redshift_where_magnitudes_have_other_names(tmp_path):
