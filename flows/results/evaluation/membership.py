@@ -20,6 +20,7 @@ LEARNT = "learnt"
 
 _DRAWS = 2000
 _STEP = 1e-4  # degrees
+_ROW = 4_000_000  # more than the steps of a declination
 
 
 def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = False) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = Fa
     model
         Shipped name, or folder.
     unseen
-        Whether to leave out galaxies that the model has learnt from, recognised by their position.
+        Whether to leave out galaxies that the model has learnt from, recognised by their position to 0.5 arcsec.
 
     Returns
     -------
@@ -53,7 +54,7 @@ def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = Fa
     card, arrays = read_weights("membership", model)
     judge = membership_model(card, arrays)
     table = read_clusters(path)
-    seen = np.isin(place_numbers(table), arrays[LEARNT])
+    seen = _learnt_from(table, arrays[LEARNT])
     probability = judge(table.columns)
     said = {
         "photometric redshift cut": judge.by_photometric_redshift(table.columns),
@@ -89,11 +90,18 @@ def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = Fa
 
 
 def place_numbers(table: ClusterTable) -> NDArray[np.int64]:
-    """Return a number for each position, to 0.36 arcsec on the sky, (n,); -1 if none is given."""
+    """Return a number for each position, in steps of 0.36 arcsec, (n,); -1 if none is given."""
     ra, dec = table.columns["ra"], table.columns["dec"]
     known = np.isfinite(ra) & np.isfinite(dec)
-    x, y = (np.rint(np.where(known, one, 0) / _STEP).astype(np.int64) for one in (ra, dec))
-    return np.where(known, x * 4_000_000 + y + 1_000_000, -1)
+    x, y = (np.rint(np.where(known, one, 0) / _STEP).astype(np.int64) for one in (np.mod(ra, 360.0), dec))
+    return np.where(known, x * _ROW + y + 1_000_000, -1)
+
+
+def _learnt_from(table: ClusterTable, learnt: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which galaxies lie where a model has learnt from one, or a step beside: others measure places anew."""
+    number = place_numbers(table)
+    beside = number[:, None] + [x * _ROW + y for x in (-1, 0, 1) for y in (-1, 0, 1)]
+    return (number >= 0) & np.isin(beside, learnt[learnt >= 0]).any(1)
 
 
 def membership_figures(

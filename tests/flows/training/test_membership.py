@@ -80,6 +80,17 @@ def test_rows_that_were_learnt_from_are_told_and_left_out(made):
         evaluate_membership(folder / "seen.csv", str(folder / "model"), unseen=True)
 
 
+def test_galaxies_are_known_again_by_places_that_others_have_measured(made, tmp_path):
+    folder, model = made[0], str(made[0] / "model")
+    table = Table.read(folder / "seen.csv", format="ascii.csv")
+    table["ra"] = (np.asarray(table["ra"], np.float32) - 360.0) + 0.1 / 3600
+    table.write(tmp_path / "t.csv", format="ascii.csv")
+    assert evaluate_membership(tmp_path / "t.csv", model)["trained_on"] == 360
+    table.remove_columns(["ra", "dec"])
+    table.write(tmp_path / "t.csv", format="ascii.csv", overwrite=True)
+    assert evaluate_membership(tmp_path / "t.csv", model)["trained_on"] == 0
+
+
 def test_the_red_sequence_is_the_one_that_galaxies_were_drawn_from(made):
     from flows.inputs.cluster_table import read_clusters
 
