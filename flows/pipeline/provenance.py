@@ -9,13 +9,14 @@ from pydantic import BaseModel, ValidationError
 from flows.pipeline.models import file_digests, model_cards, models_in
 from flows.runtime.settings import settings_class
 from flows.storage.digest import our_code
-from schemas.ledger import ProvenanceRecord
+from schemas.ledger import NightRecord, ProvenanceRecord
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
 from schemas.stage import Stage
 from stages import PIPELINE
 
-NIGHT_MODELS = frozenset(models_in(stage for stage in PIPELINE if stage.per in ("patch", "night")))
+_NIGHT_STAGES = tuple(stage for stage in PIPELINE if stage.per in ("patch", "night"))
+NIGHT_MODELS = frozenset(models_in(_NIGHT_STAGES))
 """Models of the stages that work on a patch or a whole night, as named by the stages."""
 
 
@@ -42,9 +43,11 @@ def search_models(made: ProvenanceRecord) -> dict[str, ModelCard]:
     return {name: card for name, card in made.models.items() if name not in NIGHT_MODELS}
 
 
-def night_models(made: ProvenanceRecord | None) -> dict[str, ModelCard]:
-    """Return the models of night-level stages; none if they are not known."""
-    return {name: card for name, card in made.models.items() if name in NIGHT_MODELS} if made else {}
+def night_models(night: NightRecord, made: ProvenanceRecord | None) -> dict[str, ModelCard]:
+    """Return the models of the night-level stages that made a dataset of a night; none if they are not known."""
+    there = {*night.rows, *night.datasets}
+    names = models_in(stage for stage in _NIGHT_STAGES if stage.gives.name in there)
+    return {name: card for name, card in made.models.items() if name in names} if made else {}
 
 
 def recorded_settings(made: ProvenanceRecord) -> Settings:

@@ -78,7 +78,7 @@ def model_uses(out: Path) -> tuple[ModelUse, ...]:
     for night in ledger.whole_nights():
         if isinstance(night, NightstrideError):
             raise night
-        for model, card in night_models(ledger.provenance(night.provenance)).items():
+        for model, card in night_models(night, ledger.provenance(night.provenance)).items():
             use = uses.setdefault(_of(model, card), ModelUse(*_of(model, card)))
             use.nights.add(night.night)
             use.exposures += night.exposures

@@ -280,10 +280,10 @@ def _models(provenance: str | None, ledger: Ledger, known: dict[str | None, Prov
 
 
 def _of_night(record: NightRecord | None, ledger: Ledger) -> dict[str, int]:
-    """Return the models of night-level stages, each with the number of exposures of its night."""
+    """Return the models of the night-level stages that ran, each with the number of exposures of its night."""
     if record is None:
         return {}
-    cards = night_models(ledger.provenance(record.provenance))
+    cards = night_models(record, ledger.provenance(record.provenance))
     return {f"{name}: {card.name} {card.version}": record.exposures for name, card in cards.items()}
 
 
