@@ -32,6 +32,7 @@ from flows.nights.stream.stop import Stop
 from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Item, Outcome, Plan
 from flows.runtime.lag import Lag, lag_since
+from flows.runtime.words import counted
 from flows.storage.ledger import Ledger
 from flows.storage.quarantine import Quarantine, is_gone
 from schemas.errors import NightstrideError, Retryable, first_of
@@ -415,7 +416,7 @@ def run_stream(
         server.wait()
         if stop is not None:
             stop.begin(partial(night.record, "ended"))
-        progress.say(f"Watching {source} with {workers.workers} workers.")
+        progress.say(f"Watching {source} with {counted(workers.workers, 'worker')}.")
         startup = perf_counter() - start
         try:
             _search(night)
