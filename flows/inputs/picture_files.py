@@ -336,7 +336,7 @@ def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     if not len(known):
         return np.zeros(values.shape, np.uint8)
     low, high = np.percentile(known, (1.0, 99.7))
-    scaled = np.clip((np.nan_to_num(values, nan=low) - low) / max(high - low, 1e-30), 0, 1)
+    scaled = np.clip((np.nan_to_num(values, nan=low) - low) / ((high - low) or 1.0), 0, 1)
     return np.asarray(np.round(255 * np.arcsinh(10 * scaled) / np.arcsinh(10)), np.uint8)
 
 

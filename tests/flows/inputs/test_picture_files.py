@@ -241,6 +241,14 @@ def test_fits_shows_the_same_however_its_numbers_are_kept(tmp_path, kind):
         assert np.abs(first - second).max() <= 1
 
 
+def test_fits_shows_the_same_in_any_unit(tmp_path):
+    values = RNG.normal(100, 5, (50, 60))
+    for unit in (1.0, 1e-32, 1e32):  # the second: watts per square metre and hertz
+        fits.writeto(tmp_path / f"{unit}.fits", values * unit)
+        found = read_picture(tmp_path / f"{unit}.fits", 99)
+        np.testing.assert_allclose(found, read_picture(tmp_path / "1.0.fits", 99), atol=1)
+
+
 def test_three_planes_below_an_axis_of_one_are_colours(tmp_path):
     fits.writeto(tmp_path / "1.fits", np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]])[None])
     found = read_picture(tmp_path / "1.fits", 100)
