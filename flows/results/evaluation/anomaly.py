@@ -58,8 +58,9 @@ def evaluate_anomaly(
     Returns
     -------
     dict
-        As in `anomaly_figures`, with ``unreadable`` (file -> why), ``unlabelled`` and ``trained_on``: the number of
-        pictures that the model has learnt from, whose scores are not a test.
+        As in `anomaly_figures`, with ``unreadable`` (file -> why), ``unlabelled``, ``copies`` (pictures that are the
+        same as others) and ``trained_on``: the number of pictures that the model has learnt from, whose scores are not
+        a test.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def evaluate_anomaly(
         writable_folder(draw, "--pictures")
     labelled = [one for one in files if one.label]
     seen = partial(shown_picture, card)
-    pictures, labels, unreadable, trained_on, _ = read_unseen(labelled, arrays, unseen=unseen, seen=seen)
+    pictures, labels, unreadable, trained_on, copies, _ = read_unseen(labelled, arrays, unseen=unseen, seen=seen)
     normal = list(normal) or sorted({label for label in labels if stands_for_real(label)})
     if not any(label in normal for label in labels):
         found = sorted({file.label for file in files if file.label})[:10]
@@ -94,6 +95,7 @@ def evaluate_anomaly(
         "limits": judge.card.calibration["limits"],
         "unreadable": unreadable,
         "unlabelled": sum(not file.label for file in files),
+        "copies": copies,
         "trained_on": trained_on,
     }
 

@@ -62,8 +62,8 @@ def evaluate_pictures(
     -------
     dict
         As in `picture_figures`, with ``unreadable`` (file -> why), ``unlabelled``, ``labels_without_class`` (label ->
-        pictures) and ``trained_on``: the number of pictures that the model has learnt from, whose figures are not a
-        test.
+        pictures), ``copies`` (pictures that are the same as others, which make intervals too narrow) and
+        ``trained_on``: the number of pictures that the model has learnt from, whose figures are not a test.
 
     Raises
     ------
@@ -97,6 +97,7 @@ def evaluate_pictures(
         "unreadable": read.unreadable,
         "unlabelled": sum(not file.label for file in files),
         "labels_without_class": without,
+        "copies": read.copies,
         "trained_on": read.trained_on,
     }
 
@@ -119,12 +120,13 @@ def _no_labels(
 
 
 class ReadPictures(NamedTuple):
-    """Pictures, their labels, unreadable files and why, the number that a model has learnt from, and their paths."""
+    """Pictures, labels, unreadable files and why, numbers of those learnt from and of copies of others, and paths."""
 
     pictures: list[NDArray[np.uint8]]
     labels: list[str]
     unreadable: dict[str, str]
     trained_on: int
+    copies: int
     paths: list[Path]
 
 
@@ -141,18 +143,21 @@ def read_unseen(
     """
     learnt = {int(one) for one in arrays.get(LEARNT, ())}
     pictures, labels, paths = list[NDArray[np.uint8]](), list[str](), list[Path]()
-    unreadable, trained_on = dict[str, str](), 0
+    unreadable, trained_on, met, copies = dict[str, str](), 0, set[int](), 0
     for file in files:
         try:
-            known = content_number(file.path) in learnt
+            number = content_number(file.path)
+            known = number in learnt
             if not (known and unseen):
                 pictures.append(seen(read_picture(file.path, LONGEST)))
                 labels.append(file.label)
                 paths.append(file.path)
+                copies += number in met
+                met.add(number)
             trained_on += known
         except BadInput as error:
             unreadable[str(file.path)] = str(error)
-    return ReadPictures(pictures, labels, unreadable, trained_on, paths)
+    return ReadPictures(pictures, labels, unreadable, trained_on, copies, paths)
 
 
 def _draw(

@@ -1,4 +1,5 @@
 import json
+import shutil
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.inputs.picture_files import list_pictures
 from flows.pipeline.weights import read_weights, write_model
+from flows.results.evaluation.anomaly import evaluate_anomaly
 from flows.results.evaluation.picture_scores import (
     LEARNT,
     content_number,
@@ -127,6 +129,16 @@ def test_a_folder_is_evaluated_and_what_cannot_be_is_told(pictures, model, tmp_p
     assert {one.name for one in (tmp_path / "drawn").iterdir()} == {
         "confusion.png", "mistakes.png", "roc.png", "attribution.png",
     }  # fmt: skip
+
+
+def test_copies_of_a_picture_are_told_wherever_they_are(pictures, model, tmp_path):
+    for split in ("train", "test"):
+        shutil.copytree(pictures / "planets", tmp_path / split / "planets")
+    shutil.copytree(pictures / "Nebulae", tmp_path / "Nebulae")
+    for data, n, copies in (([tmp_path], 12, 4), ([tmp_path, tmp_path], 24, 16), ([pictures], 12, 0)):
+        found = evaluate_pictures("scene", data, str(model))
+        assert (found["n"], found["copies"]) == (n, copies)
+    assert evaluate_anomaly([tmp_path], ["planets"])["copies"] == 4
 
 
 def test_the_command_says_the_same(pictures, model, tmp_path):
