@@ -114,11 +114,13 @@ def published_files(
             "no_dataset", "--dataset", f"{name!r} is not a dataset.", f"choose one of {', '.join(sorted(tables))}."
         )
     only = nights.first if nights.first == nights.last else None
-    files = [one for one in CatalogStore(out).list(tables[name], only) if night_of(one) in nights]
+    store = CatalogStore(out)
+    files = [one for one in store.list(tables[name], only) if night_of(one) in nights]
     if not files:
-        there = sorted(path.name for path in catalogs_folder(out).glob("*") if path.name in tables)
+        named = {path.name for path in catalogs_folder(out).glob("*")} & tables.keys()
+        there = sorted(one for one in named if store.list(tables[one]))  # a folder may be empty
         if nights and name in there:
-            there = sorted(path.name.removeprefix("night=") for path in (catalogs_folder(out) / name).glob("night=*"))
+            there = sorted({night_of(one) for one in store.list(tables[name])})
         choose = f"choose one of {', '.join(there)}."
         raise Misconfigured(
             "nothing_published",

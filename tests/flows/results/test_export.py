@@ -80,3 +80,10 @@ def test_says_what_there_is(tmp_path, name, night, says):
         published_files(tmp_path, name, TABLES, EVERY_NIGHT if night is None else NightRange.of(night))
     with pytest.raises(Misconfigured, match=r"folder of a `nightstride run`"):
         published_files(tmp_path / "empty", "object", TABLES)
+
+
+def test_an_empty_folder_is_no_catalogue_to_choose(tmp_path):
+    publish(tmp_path)
+    (tmp_path / "catalogs/dia_source" / f"night={NIGHTS[0]}").mkdir(parents=True)
+    with pytest.raises(Misconfigured, match=r"holds no catalogue 'dia_source'.*choose one of object\.$"):
+        published_files(tmp_path, "dia_source", {"object": OBJECT, "dia_source": DIA_SOURCE})
