@@ -261,7 +261,7 @@ class _Work:
         return known + new
 
     def _associate_due(self, store: "AssociationStore", night: str, visit: int | None) -> int:
-        """Associate the exposures of a night, or of a visit, that are new or have changed; return their number.
+        """Associate the exposures of a night, or of a visit, that are new or have changed; return how many could be.
 
         They are processed by time; exposures that are no longer published are removed.
 
@@ -283,10 +283,11 @@ class _Work:
         for key in gone:
             store.withdraw(key)
             self._counts["withdrawn"] += 1
+        done = self._counts["exposures"]
         for *_, key in sorted(due, key=lambda one: one[:3]):
             if (record := ledger.get(key)) is not None:
                 self._associate(store, record)
-        return len(due)
+        return self._counts["exposures"] - done
 
     def _associate(self, store: "AssociationStore", record: ExposureRecord) -> None:
         import pyarrow.compute as pc

@@ -243,7 +243,9 @@ def test_a_visit_of_two_nights_is_associated_in_the_first_and_told_of_the_other(
     finished(tmp_path, FIRST)
     publish(tmp_path, 1, SECOND)
     for rebuild in (False, False, True):
-        found = associate(tmp_path, SETTINGS.association, None, rebuild=rebuild).summary
+        told = []
+        found = associate(tmp_path, SETTINGS.association, None, rebuild=rebuild, tell=told.append).summary
+        assert told == [f"Associated night {FIRST}: 1 exposure."] * rebuild
         assert (found.exposures, [one.code for one in found.failed]) == (int(rebuild), ["two_nights"])
         assert f"nights {FIRST} and {SECOND}" in found.failed[0].message
     verified = with_store_checked(
