@@ -292,14 +292,15 @@ def _require_mjd(path: Path, name: str, mjd: NDArray[np.float64]) -> None:
 
 
 def _imprecise_words(name: str, mjd: NDArray[np.float64]) -> list[str]:
-    """Return a sentence if three or more times all have at most two decimals, or fit single precision.
+    """Return a sentence if times are whole days, or three or more have at most two decimals or fit single precision.
 
     Times at multiples of 45 min also fit single precision, and are not reported for it.
     """
     low, high = _RANGES["mjd"]
     times = np.unique(mjd[(mjd >= low) & (mjd <= high)])
     if len(times) < _SEVERAL:
-        return []
+        whole = f"all times of {name!r} are whole days: nothing that moves is linked; give the middle of each exposure"
+        return [whole] if len(times) and not (times % 1).any() else []
     if np.allclose(times / _COARSE, np.round(times / _COARSE), rtol=0, atol=1e-6):
         told = f"all {len(times)} times of {name!r} are multiples of {_COARSE} d, which tells a time to 14 minutes"
         return [f"{told}: hardly anything that moves is linked; unless they are right, give five decimals or more"]

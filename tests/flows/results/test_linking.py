@@ -190,6 +190,12 @@ def test_times_that_seem_to_have_been_in_single_precision_are_told(table):
     assert "all 3 times of 'midpointMjdTai' are such as single precision has, to six minutes" in result.stderr
 
 
+@pytest.mark.parametrize(("time", "told"), [(60000, True), (60000.5, False)])
+def test_a_night_whose_times_are_whole_days_is_told(table, time, told):
+    said = link(table(rows(mjd=[time] * len(rows()["mjd"]))))[0].stderr
+    assert ("all times of 'mjd' are whole days: nothing that moves is linked" in said) is told
+
+
 @pytest.mark.parametrize(("decimals", "told"), [(0, True), (1, True), (2, True), (3, False), (5, False)])
 def test_times_of_two_decimals_are_told(table, decimals, told):
     days = dict(
