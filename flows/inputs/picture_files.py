@@ -1,6 +1,7 @@
 """Picture files: listing, labels and pixels."""
 
 import csv
+import stat
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -217,8 +218,20 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
         return np.asarray(shrunk)
 
 
+def refuse_pipe(path: Path) -> None:
+    """Raise ``unreadable_picture`` for a pipe, socket or device, whose bytes may never come, or never end."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # told by what reads it
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        problem = "is a pipe, a socket or a device, not a file."
+        raise BadInput("unreadable_picture", str(path), problem, "leave it out, or name a picture.")
+
+
 def _kind(path: Path) -> str:
     """Return the kind of a file from its first bytes: FITS, gzip, JPEG or PNG; others are refused."""
+    refuse_pipe(path)
     with _explained(path), path.open("rb") as file:
         start = file.read(16)
     if not start:

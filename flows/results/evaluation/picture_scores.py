@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.inputs.picture_files import PictureFile, list_pictures, read_picture
+from flows.inputs.picture_files import PictureFile, list_pictures, read_picture, refuse_pipe
 from flows.pipeline.weights import read_weights
 from flows.storage.digest import file_digest
 from flows.storage.folder import writable_folder
@@ -202,8 +202,9 @@ def content_number(path: Path) -> int:
     Raises
     ------
     BadInput
-        The file does not exist, or cannot be read (``unreadable_picture``).
+        The file does not exist, cannot be read, or is a pipe or a device (``unreadable_picture``).
     """
+    refuse_pipe(path)
     try:
         return int(file_digest(path)[:16], 16) >> 1
     except (OSError, ValueError) as error:

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from functools import partial
 
@@ -10,7 +11,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.inputs.picture_files import list_pictures
+from flows.inputs.picture_files import list_pictures, read_picture
 from flows.pipeline.weights import read_weights, write_model
 from flows.results.evaluation.anomaly import evaluate_anomaly
 from flows.results.evaluation.picture_scores import (
@@ -190,6 +191,15 @@ def test_one_file_that_cannot_be_opened_is_told_with_the_others_judged(pictures,
     assert found["n"] == 1
     assert list(found["unreadable"]) == [str(bad)]
     assert {"gone": "No such file", "locked": "Permission denied"}[kind] in found["unreadable"][str(bad)]
+
+
+def test_a_pipe_named_in_a_table_is_told_and_not_waited_for(pictures, model, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "t.csv").write_text(f"location,label\n{pictures}/planets/0.png,planet\npipe.png,planet\n")
+    found = evaluate_pictures("scene", [tmp_path / "t.csv"], str(model))
+    assert (found["n"], list(found["unreadable"])) == (1, [str(tmp_path / "pipe.png")])
+    with pytest.raises(BadInput, match="is a pipe, a socket or a device"):
+        read_picture(tmp_path / "pipe.png", 99)
 
 
 def _locked(path):
