@@ -320,15 +320,16 @@ def test_an_exposure_that_lacks_a_column_has_null_there():
 
 
 def test_a_visit_of_two_nights_is_told_and_not_stored_of_the_second(tmp_path, sqlite):
-    """The ids of its detections are the same in both, and objects have them of the second."""
+    """The ids of its detections are the same in both, and objects have them of the first."""
     out = make_night(tmp_path / "out", visits=2)
     again = info_of(1, night="20260102")
     put(out, again, rows_of(again, *places(COUNT, (280, 300), 5)))
-    associated(out)
+    failed = associate(out, AssociationSettings(), None).summary.failed
+    assert [one.code for one in failed] == ["two_nights"]
     summary = store(out, sqlite, code=1).summary
-    assert (summary["exposures"], summary["exposures_failed"]) == (1, 2)
+    assert (summary["exposures"], summary["exposures_failed"]) == (2, 1)
     assert [one for one in summary["failed"] if "is in nights 20260101 and 20260102" in one]
-    assert set(tables(sqlite)[1]["visit"]) == {visit_of(0)}
+    assert set(tables(sqlite)[1]["visit"]) == {visit_of(0), visit_of(1)}
 
 
 def test_exposures_without_a_detection_that_has_a_place_are_counted_and_need_no_object(tmp_path, sqlite):
