@@ -45,7 +45,7 @@ def test_dask_reads_from_the_environment_what_our_own_workers_get():
     script = "\n".join([*exports(), f'{sys.executable} -c "{code}"'])
     run = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=True)
     assert dask.config.get("distributed.worker.memory.target") is not False
-    assert run.stdout.strip() == '[false, false, false, 0.95, "500ms"]'
+    assert run.stdout.strip() == '[false, false, false, 0.95, "500ms", false]'
 
 
 def test_threads_and_allocator_are_among_it():
