@@ -63,12 +63,13 @@ _MONTHS = (
 GRADES = (("a", 0.9, "0.9 and more"), ("b", 0.7, "0.7 to 0.9"), ("c", 0.5, "0.5 to 0.7"), ("d", 0.0, "below 0.5"))
 """Classes of reliability: letter, minimum reliability, words."""
 
+_WORDS: dict[int, str] = {flag.value: words for flag, words in FLAG_WORDS.items()}
+
 
 def flag_words(flags: int) -> tuple[str, ...]:
     """Return words for the bits set in ``flags``; a bit without a name becomes ``bit <value>``."""
     bits = [1 << place for place in range(flags.bit_length()) if flags >> place & 1]
-    known = {flag.value: words for flag, words in FLAG_WORDS.items()}
-    return tuple(known.get(bit, f"bit {bit}") for bit in bits)
+    return tuple(_WORDS.get(bit, f"bit {bit}") for bit in bits)
 
 
 def grade(reliability: float) -> str:
