@@ -140,6 +140,19 @@ def seen_again_next(epochs: list[SkyEpoch], place: Indices) -> SeenAgain:
     return SeenAgain(*found[place].T)
 
 
+def chance_at_rest(
+    detections: SkyDetections, i: Indices, j: Indices, way: Floats, again: SeenAgain, visits: Indices | int
+) -> Floats:
+    """Return how many sources at rest scatter as far as each pair is apart, arcsec, between any two visits of a field.
+
+    Of each first visit as many are at rest as are seen ``again``; distances have the error of the pair, or the scatter
+    of those if that is more.
+    """
+    sigma = np.maximum(np.hypot(detections.sigma[i], detections.sigma[j]), again.scatter)
+    twos = np.maximum(visits * (visits - 1) / 2, 1.0)
+    return np.asarray(again.number * twos * np.exp(-np.square(way / sigma) / 2))
+
+
 def _field(epochs: list[SkyEpoch], place: int) -> NDArray[np.bool_]:
     """Return which exposures are of the field of one."""
     centres, radii = np.array([one.centre for one in epochs]), np.array([one.radius for one in epochs])

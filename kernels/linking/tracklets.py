@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kernels.linking.detections import SIGMAS, SkyDetections, arc, chord
 from kernels.linking.exposures import (
     SkyEpoch,
+    chance_at_rest,
     combs_of,
     epoch_numbers,
     epochs_of,
@@ -29,7 +30,7 @@ from kernels.linking.trails import (
     possible_rates,
     rarity_of_pairs,
 )
-from kernels.linking.way import SELDOM, at_an_end, chance_at_rest, fitting_neighbours, on_the_way, room, tolerances
+from kernels.linking.way import SELDOM, at_an_end, fitting_neighbours, on_the_way, room, tolerances
 from schemas.settings import LinkTrackletsSettings
 
 Floats = NDArray[np.float64]
@@ -239,8 +240,8 @@ def _between(
         count += member >= 0
         chance *= np.maximum(share, at_an_end(detections, i, j, member) * again.share)
     chance *= np.where(count >= 3, rarity, 1.0)
-    sigma = np.maximum(np.hypot(detections.sigma[i], detections.sigma[j]), again.scatter)
-    chance = chance * _choices(visits, len(others))[count - 2] + chance_at_rest(sigma, way, again.number, visits)
+    chance *= _choices(visits, len(others))[count - 2]
+    chance += chance_at_rest(detections, i, j, way, again, visits)
     enough = (count >= 3) | ((trails < 1) & directed)
     for n in np.flatnonzero(enough & (chance <= limits.by_chance)):
         yield tuple(int(part[n]) for part in (*members, j) if part[n] >= 0), float(chance[n])
@@ -436,8 +437,7 @@ def _judged(
             members[place, some], shares[place, some] = member, np.maximum(share, rest)
     members[of[i], np.arange(len(i))], members[of[j], np.arange(len(j))] = i, j
     chance, visits = _chance_of_ends(detections, epochs, of, pairs)
-    sigma = np.maximum(np.hypot(detections.sigma[i], detections.sigma[j]), again.scatter)
-    still = chance_at_rest(sigma, way, again.number, visits)
+    still = chance_at_rest(detections, i, j, way, again, visits)
     for n in np.flatnonzero((members >= 0).sum(axis=0) >= 3):
         some, between = members[members[:, n] >= 0, n], int(covered[:, n].sum())
         some = some[fitting_neighbours(detections, some)]

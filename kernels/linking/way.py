@@ -103,15 +103,6 @@ def on_the_way(detections: SkyDetections, i: Indices, j: Indices, way: Floats, m
     return np.asarray(both / np.sin(angle)[:, None])
 
 
-def chance_at_rest(sigma: Floats, way: Floats, number: Floats, visits: Indices | int) -> Floats:
-    """Return how many sources at rest scatter as far as each pair is apart, arcsec, between any two visits of a field.
-
-    Of each first visit as many are at rest as ``number`` says, with distances of an error ``sigma`` along each axis.
-    """
-    twos = np.maximum(visits * (visits - 1) / 2, 1.0)
-    return np.asarray(number * twos * np.exp(-np.square(way / sigma) / 2))
-
-
 def at_an_end(detections: SkyDetections, i: Indices, j: Indices, member: Indices) -> NDArray[np.bool_]:
     """Return which members, -1 for none, may be the first or the last detection's source, at rest."""
     close = np.zeros(len(i), np.bool_)
