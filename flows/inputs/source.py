@@ -49,6 +49,11 @@ class Source:
         """Return whether this is a folder that could not be listed; probing it gives the reason."""
         return self.uri.endswith("/")
 
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """Return (plane, uri) of all files: ``difference``, then the siblings by plane."""
+        return (("difference", self.uri), *sorted(self.siblings))
+
 
 def uri_of(fs: Any, path: str, given: str) -> str:
     """Convert a path in ``fs`` to a path or URL that can be opened: local paths plain, others with their protocol."""

@@ -66,7 +66,7 @@ def sha256_of(source: Source, settings: Settings) -> str:
     from flows.inputs.files import digested
 
     total = sha256()
-    for uri in (source.uri, *(uri for _, uri in sorted(source.siblings))):
+    for _, uri in source.files:
         total = digested(uri, total)
     return total.hexdigest()
 

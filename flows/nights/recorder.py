@@ -155,8 +155,7 @@ def _files(item: Item, stored: Stored) -> dict[str, SourceFile]:
         return {}
     if not known and item.record is not None and item.record.source_sha256 == stored.info.source_sha256:
         known = {file.uri: file.sha256 for file in item.record.source_files.values() if file.sha256}
-    planes = (("difference", source.uri), *sorted(source.siblings))
-    return {plane: SourceFile(uri=uri, sha256=known.get(uri)) for plane, uri in planes}
+    return {plane: SourceFile(uri=uri, sha256=known.get(uri)) for plane, uri in source.files}
 
 
 def _previous(record: ExposureRecord | None, digest: str) -> tuple[Previous, ...]:

@@ -264,10 +264,9 @@ class Planner:
         uri, before = name_of(winner.source), file_of_source(record.source_uri)
         if uri == record.source_uri or "://" in before or not _is_missing(Path(before)):
             return chosen
-        places = (("difference", winner.source.uri), *sorted(winner.source.siblings)) if record.source_files else ()
         files = {
             plane: SourceFile(uri=place, sha256=known.sha256 if (known := record.source_files.get(plane)) else None)
-            for plane, place in places
+            for plane, place in (winner.source.files if record.source_files else ())
         }
         moved = {"source_uri": uri, "source_stat": winner.stat, "source_files": files}
         record = record.model_copy(update=moved)
