@@ -84,11 +84,15 @@ def file_system(uri: str) -> tuple[Any, str]:
 
 def _regular(uri: str) -> tuple[Any, str]:
     fs, path = file_system(uri)
-    if isinstance(fs, LocalFileSystem):
-        mode = Path(path).stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise BadInput("not_a_file", uri, "is a pipe, a socket or a device, not a file.", "name an image file.")
+    if isinstance(fs, LocalFileSystem) and is_special(Path(path)):
+        raise BadInput("not_a_file", uri, "is a pipe, a socket or a device, not a file.", "name an image file.")
     return fs, path
+
+
+def is_special(path: Path) -> bool:
+    """Return whether a path is a pipe, socket or device, whose bytes may never come or end; raise OSError as `stat`."""
+    mode = path.stat().st_mode
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 @contextmanager

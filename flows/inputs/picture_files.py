@@ -1,7 +1,6 @@
 """Picture files: listing, labels and pixels."""
 
 import csv
-import stat
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.inputs.files import csv_separator
+from flows.inputs.files import csv_separator, is_special
 from schemas.errors import BadInput, read_failure
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".fits", ".fits.gz", ".fits.fz", ".fit", ".fit.gz", ".fts")
@@ -221,10 +220,10 @@ def read_picture(path: Path, longest: int) -> NDArray[np.uint8]:
 def refuse_pipe(path: Path) -> None:
     """Raise ``unreadable_picture`` for a pipe, socket or device, whose bytes may never come, or never end."""
     try:
-        mode = path.stat().st_mode
+        special = is_special(path)
     except (OSError, ValueError):  # told by what reads it
         return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    if special:
         problem = "is a pipe, a socket or a device, not a file."
         raise BadInput("unreadable_picture", str(path), problem, "leave it out, or name a picture.")
 
