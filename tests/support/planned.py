@@ -6,6 +6,8 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+import pytest
+
 from flows.inputs.source import Source
 from flows.pipeline.lineage import trace, verdict_digest
 from flows.pipeline.models import model_digests
@@ -90,3 +92,19 @@ class World:
             )
         )
         return path
+
+
+@pytest.fixture
+def world(tmp_path, card_folder):
+    return World(tmp_path, card_folder)
+
+
+@pytest.fixture(scope="module")
+def card_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cards")
+    for name in ("detect", "reliability"):
+        (folder / f"{name}.json").write_text(
+            f'{{"stage": "{name}", "name": "{name}", "version": "0", "sha256": "{name}", "input": {{}}, "classes": [], '
+            '"training": {}, "metrics": {}, "threshold": 0.5, "false_alarm_rate": "none"}'
+        )
+    return folder

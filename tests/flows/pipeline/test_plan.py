@@ -22,23 +22,8 @@ from stages import PIPELINE
 from tests.support.exposure import exposure_record
 from tests.support.forced import plain_info, plain_planes
 from tests.support.ledger import overwrite_record
-from tests.support.planned import World
 
-
-@pytest.fixture
-def world(tmp_path, card_folder):
-    return World(tmp_path, card_folder)
-
-
-@pytest.fixture(scope="module")
-def card_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cards")
-    for name in ("detect", "reliability"):
-        (folder / f"{name}.json").write_text(
-            f'{{"stage": "{name}", "name": "{name}", "version": "0", "sha256": "{name}", "input": {{}}, "classes": [], '
-            '"training": {}, "metrics": {}, "threshold": 0.5, "false_alarm_rate": "none"}'
-        )
-    return folder
+pytest_plugins = ("tests.support.planned",)
 
 
 def names(items):
