@@ -1,4 +1,5 @@
 import asyncio
+import runpy
 import time
 
 import pytest
@@ -6,8 +7,8 @@ from distributed.batched import BatchedSend
 from tornado.ioloop import IOLoop, PeriodicCallback
 
 import flows.nights.cluster.cluster  # noqa: F401 - sets the clock
+from flows.nights.cluster import steady_clock
 from flows.nights.cluster.steady_clock import steady_time
-from tests.support.wait import until
 
 DAY_S = 86400.0
 
@@ -67,14 +68,21 @@ def test_what_is_repeated_goes_on_when_the_clock_is_set_back(clock):
     asyncio.run(beats())
 
 
-def test_it_is_the_time_as_long_as_nobody_sets_that(clock):
-    assert steady_time() == pytest.approx(time.time(), abs=60)
-    clock[0] = DAY_S
-    before = steady_time()
-    assert before == pytest.approx(time.time() - DAY_S, abs=60)
-    assert until(lambda: steady_time() > before)
+def test_it_goes_on_from_the_time_at_which_it_was_set(monkeypatch):
+    wall, since_start = [1.7e9], [500.0]
+    monkeypatch.setattr(time, "time", lambda: wall[0])
+    monkeypatch.setattr(time, "monotonic", lambda: since_start[0])
+    set_now = runpy.run_path(steady_clock.__file__)["steady_time"]
+    assert set_now() == 1.7e9
+    wall[0] += DAY_S
+    since_start[0] += 2.5
+    assert set_now() == 1.7e9 + 2.5
 
+
+def test_it_is_the_clock_of_event_loops(clock):
     async def of_loop():
         return IOLoop.current().time()
 
-    assert asyncio.run(of_loop()) == pytest.approx(steady_time(), abs=60)
+    before = steady_time()
+    clock[0] = DAY_S
+    assert before <= asyncio.run(of_loop()) <= steady_time()
