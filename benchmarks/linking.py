@@ -30,6 +30,7 @@ from kernels.linking.tracklets import find_tracklets
 CENTRE = SkyCoord(150 * u.deg, 20 * u.deg)
 SIDE = 6.86  # deg: the field of ZTF
 MOVERS, EXPOSURE, ERROR = 30, 30.0, 0.15  # number, s, arcsec
+DEPTH = 20.6  # mag of a point of S/N 5
 GM = 0.01720209895**2  # au^3 / d^2
 LIGHT = 173.1446  # au / d
 REST, QUADRANT = -2, 0.735  # owner of sources at rest; deg2
@@ -109,14 +110,30 @@ def night(rng, visits, density, movers=MOVERS, bend=0.0):
     )
 
 
-def simulated(visits, density, nights, trails, first=0, bend=0.0):
+def magnitudes(rng, owner):
+    """Return magnitudes in one band: of movers more that are faint, each turning; most false ones are at the limit."""
+    magnitude = DEPTH - 2.5 * np.log10(1 + rng.exponential(0.4, len(owner)))
+    magnitude = np.where(rng.random(len(owner)) < 0.2, rng.uniform(15, DEPTH, len(owner)), magnitude)
+    for mover in range(owner.max() + 1):
+        own = np.flatnonzero(owner == mover)
+        mean = np.log10(rng.uniform(10 ** (0.3 * 15), 10 ** (0.3 * (DEPTH - 0.3)))) / 0.3
+        swing = min(0.25 * np.exp(rng.normal(0, 0.6)), 1.5)  # from the greatest to the least
+        seen = mean + swing / 2 * np.sin(rng.uniform(0, 2 * np.pi, len(own)))
+        magnitude[own] = seen + rng.normal(0, 1.09 / 5, len(own)) * 10 ** (0.4 * (seen - DEPTH))
+    return magnitude
+
+
+def simulated(visits, density, nights, trails, first=0, bend=0.0, with_magnitudes=False):
     """Return completeness and purity over some nights, and the tracklets of as many without movers."""
     found = pure = total = empty = rows = 0
     seconds = 0.0
     for seed, movers in product(range(first, first + nights), (MOVERS, 0)):
         ra, dec, mjd, owner, length, angle = night(np.random.default_rng(seed), visits, density, movers, bend)
         shape = {"trail_length": length, "trail_angle": angle, "exposure_time": np.full(len(ra), EXPOSURE)}
-        tracklets, took = link(ra, dec, mjd, **(shape if trails else {}))
+        known = shape if trails else {}
+        if with_magnitudes:
+            known["magnitude"] = magnitudes(np.random.default_rng(seed + 10_000), owner)
+        tracklets, took = link(ra, dec, mjd, **known)
         if not movers:
             empty += len(tracklets)
             continue
@@ -125,9 +142,9 @@ def simulated(visits, density, nights, trails, first=0, bend=0.0):
         found, pure, total = found + len(set(good)), pure + len(good), total + len(tracklets)
         rows, seconds = rows + len(ra), seconds + took
     return {
-        "visits": visits, "false per deg2": density, "trails": trails, "detections a night": rows // nights,
-        "linked": interval(found, MOVERS * nights), "pure": interval(pure, total),
-        "tracklets without movers": empty, "s": round(seconds / nights, 2),
+        "visits": visits, "false per deg2": density, "trails": trails, "magnitudes": with_magnitudes,
+        "detections a night": rows // nights, "linked": interval(found, MOVERS * nights),
+        "pure": interval(pure, total), "tracklets without movers": empty, "s": round(seconds / nights, 2),
     }  # fmt: skip
 
 
@@ -341,11 +358,12 @@ def main():
         return
     if chosen.real:
         print(json.dumps(real(chosen.real)))
-    for trails in (True, False):
-        for visits in (3, 4, 5):
-            for density in (1.0, 10.0, 100.0):
-                measured = simulated(visits, density, chosen.nights, trails, chosen.first, chosen.bend)
-                print(json.dumps(measured), flush=True)
+    for known, visits, density in product(
+        ((True, False), (False, False), (False, True)), (3, 4, 5), (1.0, 10.0, 100.0)
+    ):
+        trails, bright = known
+        measured = simulated(visits, density, chosen.nights, trails, chosen.first, chosen.bend, bright)
+        print(json.dumps(measured), flush=True)
 
 
 if __name__ == "__main__":

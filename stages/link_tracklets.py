@@ -36,7 +36,8 @@ def link_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
     table = table.filter(pc.and_(pc.is_finite(table["ra"]), pc.is_finite(table["dec"]))).sort_by("diaSourceId")
     ids, count = table["diaSourceId"].to_numpy(), len(table)
     usable = np.flatnonzero(pc.equal(table["trailClass"], "").to_numpy())
-    detections = detections_of({name: table[name].to_numpy() for name in LINKED_BY}).take(usable)
+    columns = {name: table[name].to_numpy() for name in LINKED_BY}
+    detections = detections_of(columns, table["band"].to_pylist()).take(usable)
     still = find_stationary(detections)
     stationary = np.zeros(count, np.bool_)
     stationary[usable] = still
@@ -62,11 +63,11 @@ def link_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 STAGE = Stage(
     name="link_tracklets",
-    version="8",
+    version="9",
     per="night",
     needs=(DIA_SOURCE,),
     gives=TRACKLET_SOURCE,
     run=link_tracklets,
     settings=LinkTrackletsSettings,
-    columns={DIA_SOURCE.name: ("diaSourceId", "trailClass", *LINKED_BY)},
+    columns={DIA_SOURCE.name: ("diaSourceId", "trailClass", "band", *LINKED_BY)},
 )

@@ -45,10 +45,12 @@ OPTIONAL = {
     "trailAngleErr": ("trailAngleErr",),
     "exposureTime": ("exposureTime", "exptime"),
     "mag": ("mag", "magAB"),
+    "band": ("band",),
     "obscode": ("obscode",),
     "trailClass": ("trailClass",),
 }
 
+_TEXTS = ("obscode", "trailClass", "band")
 _RANGES = {"mjd": (15020.0, 88069.0), "ra": (0.0, 360.0), "dec": (-90.0, 90.0)}  # 1900 to 2100
 _PLAUSIBLE = {
     "posErr": (0.0, np.inf), "raErr": (0.0, np.inf), "decErr": (0.0, np.inf), "trailLength": (0.0, 36_000.0),
@@ -110,11 +112,7 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
         table = _table(path)
     own = _own_names(path, table)
     columns = {name: _column(table, name, own[name]) for name in own}
-    numbers = {
-        name: _numbers(path, own[name], columns[name])
-        for name in columns
-        if name not in ("id", "obscode", "trailClass")
-    }
+    numbers = {name: _numbers(path, own[name], columns[name]) for name in columns if name not in ("id", *_TEXTS)}
     columns["id"] = _ids(path, own["id"], columns["id"])
     _require_mjd(path, own["mjd"], numbers["mjd"])
     numbers, not_given = _plausible(numbers, own)
@@ -124,7 +122,8 @@ def read_detections(path: Path, obscode: str = "", nights: NightRange = EVERY_NI
     ids = columns["id"].take(pa.array(good))
     good = good[np.lexsort((pc.rank(ids, tiebreaker="first").to_numpy(), numbers["mjd"][good]))]
     some = {name: values[good] for name, values in numbers.items()}
-    detections = detections_of(some | {"midpointMjdTai": some["mjd"], "magAB": some["mag"]})
+    bands = _texts(path, own["band"], columns["band"].take(pa.array(good)))
+    detections = detections_of(some | {"midpointMjdTai": some["mjd"], "magAB": some["mag"]}, bands)
     given = [known_code(code or obscode) for code in _codes(path, columns["obscode"])]
     notes = _misnamed_words(table.column_names, (NEEDED | OPTIONAL).values())
     notes += _imprecise_words(own["mjd"], numbers["mjd"])
@@ -241,7 +240,7 @@ def _own_names(path: Path, table: pa.Table) -> dict[str, str]:
 
 def _column(table: pa.Table, name: str, own: str) -> pa.Array:
     if own not in table.column_names:
-        return pa.nulls(len(table), pa.string() if name in ("obscode", "trailClass") else pa.float64())
+        return pa.nulls(len(table), pa.string() if name in _TEXTS else pa.float64())
     column = table[own].combine_chunks()
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -362,22 +361,27 @@ def left_out_words(table: DetectionTable) -> list[str]:
 
 
 def _codes(path: Path, column: pa.Array) -> list[str]:
-    """Return the codes of a column, empty if missing; whole numbers get three digits.
+    """Return the codes of a column, empty if missing; whole numbers get three digits."""
+    kind = column.type
+    number = r"\d+(\.0*)?" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else r"\d+\.0*"
+    codes = ["" if text.lower() == "nan" else text for text in _texts(path, "obscode", column)]
+    return [code.split(".")[0].zfill(3) if re.fullmatch(number, code) else code for code in codes]
+
+
+def _texts(path: Path, name: str, column: pa.Array) -> list[str]:
+    """Return the texts of a column without blanks around them, empty if missing.
 
     Raises
     ------
     Misconfigured
         The column cannot be text (``no_text``).
     """
-    kind = column.type
     try:
         texts = column.cast(pa.string()).to_pylist()
     except pa.ArrowException as error:
-        problem = f"column 'obscode' holds {kind}: {error}."
+        problem = f"column {name!r} holds {column.type}: {error}."
         raise Misconfigured("no_text", str(path), problem, "give text there.") from error
-    number = r"\d+(\.0*)?" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else r"\d+\.0*"
-    codes = ["" if (text or "").strip().lower() in ("", "nan") else text.strip() for text in texts]
-    return [code.split(".")[0].zfill(3) if re.fullmatch(number, code) else code for code in codes]
+    return [(text or "").strip() for text in texts]
 
 
 def _misnamed_words(columns: Sequence[str], known: Iterable[Sequence[str]]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.linking.brightness import density_of_magnitudes
 from kernels.linking.detections import SkyDetections, arc, chord
 from kernels.linking.trails import TrailsOf, trails_of
 
@@ -30,7 +31,7 @@ class SkyEpoch(NamedTuple):
     """Detections of one exposure, by their indices, with the density around each, per deg^2.
 
     All lie within ``radius``, arcsec, of ``centre``; ``sigma`` is the median error of their positions. ``trails`` are
-    theirs.
+    theirs; ``per_mag`` is the share of them in a magnitude, around that of each.
     """
 
     rows: Indices
@@ -42,6 +43,7 @@ class SkyEpoch(NamedTuple):
     centre: Floats
     radius: float
     trails: TrailsOf
+    per_mag: Floats
 
     def away(self, vectors: Floats) -> Floats:
         """Return how far outside of it directions are, arcsec; below 0 within."""
@@ -173,6 +175,5 @@ def _epoch(detections: SkyDetections, index: Indices) -> SkyEpoch:
     centre /= np.linalg.norm(centre)
     radius = float(arc(float(np.linalg.norm(vectors - centre, axis=1).max())))
     sigma = float(np.median(detections.sigma[index]))
-    return SkyEpoch(
-        index, vectors, density, float(mjd.mean()), sigma, tree, centre, radius, trails_of(detections, index)
-    )
+    trails, per_mag = trails_of(detections, index), density_of_magnitudes(detections.magnitude[index])
+    return SkyEpoch(index, vectors, density, float(mjd.mean()), sigma, tree, centre, radius, trails, per_mag)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.linking.brightness import chance_of_magnitude, least_chance_of_magnitude
 from kernels.linking.detections import SIGMAS, SkyDetections, arc, chord
 from kernels.linking.exposures import (
     SkyEpoch,
@@ -228,9 +229,11 @@ def _between(
     way = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1))
     trails = chance_of_trails(detections, i, j)
     chance = len(first.rows) * last.density[other] * math.pi * np.square(way / 3600) * trails
+    chance *= chance_of_magnitude(detections, i, i, j, last.per_mag[other])
     directed = first.trails.directed[one] & last.trails.directed[other]
     rarity = rarity_of_pairs(directed, first.trails.directed.mean(), last.trails.alike[other])
     like = np.where(directed, first.trails.alike[one], 1.0)
+    like *= least_chance_of_magnitude(first.per_mag[one])
     least = [like * _least_wide(detections, i, j, way, epoch) for epoch in others]
     members, count, again = [i], np.full(len(i), 2), seen_again(first, last)
     for place, epoch in enumerate(others):
@@ -310,14 +313,15 @@ def _reach_by_chance(
     partners = density * math.pi * np.square(way / 3600)
     own, sure = first.trails, first.trails.sure[close]
     alike = np.where(own.directed[close], _TRAILS_ALIKE * np.square(own.alike[close]), 1.0)
-    expected = len(first.rows) * partners * alike[:, None]
+    magnitude = least_chance_of_magnitude(first.per_mag[close, None])
+    expected = len(first.rows) * partners * alike[:, None] * magnitude
     seen = np.where(sure, own.sure.sum() * len(last.trails.long) / len(last.rows), len(first.rows))[:, None]
     for epoch in others:
         covered = epoch.away(first.vectors[close])[:, None] <= way
         days = last.mjd - first.mjd
         along, across = tolerances(math.sqrt(1.5) * epoch.sigma, way, days, (epoch.mjd - first.mjd) / days)
         share = np.minimum(density * math.pi * along * across / (SIGMAS * 3600) ** 2, 1.0)
-        expected *= np.where(covered, share, 1.0)
+        expected *= np.where(covered, share * magnitude, 1.0)
     allowed = (expected <= by_chance) & (seen * partners <= _MOST_PAIRS)
     return np.where(allowed.any(axis=1), way[_STEPS - 1 - allowed[:, ::-1].argmax(axis=1)], 0.0)
 
@@ -349,6 +353,7 @@ def _completed(
         member, one, other = epoch.rows[near], i[row], j[row]
         share = np.minimum(epoch.density[near] * room(detections, one, other, way[row], member, widely), 1.0)
         share *= chance_of_direction(detections, member)
+        share *= chance_of_magnitude(detections, one, other, member, epoch.per_mag[near])
         if epoch.trails.directed.any():
             directed = has_direction(detections, one) & has_direction(detections, other)
             share *= np.where(directed, epoch.trails.alike[near], 1.0)
@@ -454,16 +459,18 @@ def _chance_of_ends(
 
     ``of`` is the exposure of each detection.
     """
-    (i, j), density = pairs.T, np.zeros(len(detections.mjd))
+    (i, j), (density, per_mag) = pairs.T, np.zeros((2, len(detections.mjd)))
     alike, share = np.ones(len(detections.mjd)), np.array([one.trails.directed.mean() for one in epochs])
     centres, radii = np.array([one.centre for one in epochs]), np.array([one.radius for one in epochs])
     for epoch in epochs:
         density[epoch.rows], alike[epoch.rows] = epoch.density, epoch.trails.alike
+        per_mag[epoch.rows] = epoch.per_mag
     size = np.array([len(one.rows) for one in epochs])[of[i]]
     visits = np.array([(one.away(centres) <= radii).sum() for one in epochs])[of[i]]
     way = arc(np.linalg.norm(detections.vectors[i] - detections.vectors[j], axis=1)) / 3600
     directed = has_direction(detections, i) & has_direction(detections, j)
     trails = chance_of_trails(detections, i, j) * rarity_of_pairs(directed, share[of[i]], alike[j])
+    trails *= chance_of_magnitude(detections, i, i, j, per_mag[j])
     return size * density[j] * math.pi * np.square(way) * trails, visits
 
 

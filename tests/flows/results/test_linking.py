@@ -286,11 +286,13 @@ def test_columns_and_types_are_those_of_all_files_of_a_folder(tmp_path):
         first = first.append_column(name, whole[name][:6])
     (tmp_path / "t").mkdir()
     pq.write_table(first, tmp_path / "t" / "1.parquet")
-    second = whole.append_column("obscode", pa.array(["I41"] * 13)).slice(6)
+    second = (
+        whole.append_column("obscode", pa.array(["I41"] * 13)).append_column("band", pa.array([" g"] * 13)).slice(6)
+    )
     pq.write_table(second, tmp_path / "t" / "2.parquet")
     table = read_detections(tmp_path / "t")
     assert sorted(table.ids.to_pylist()) == [*range(6), *(2**40 + n for n in range(6, 13))]
-    assert sorted(table.detections.magnitude) == [20] * 6 + [20.5] * 7
+    assert sorted(table.detections.magnitude) == [20.5 - 0.55] * 7 + [20] * 6
     assert sorted(table.obscode) == [""] * 6 + ["I41"] * 7
     single = second.set_column(second.column_names.index("mjd"), "mjd", second["mjd"].cast(pa.float32()))
     pq.write_table(single, tmp_path / "t" / "2.parquet")

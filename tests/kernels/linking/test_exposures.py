@@ -22,7 +22,9 @@ def exposures(mjd):
 def fields(number, rows, ra=10.0, radius=3600.0):
     """Exposures of one field that have so many detections each."""
     (centre,) = unit_vectors(np.array([ra]), np.array([0.0]))
-    return [SkyEpoch(np.arange(rows), None, None, float(n), 0.2, None, centre, radius, None) for n in range(number)]
+    return [
+        SkyEpoch(np.arange(rows), None, None, float(n), 0.2, None, centre, radius, None, None) for n in range(number)
+    ]
 
 
 def test_nights_are_six_hours_apart_and_have_two_detections_at_least():

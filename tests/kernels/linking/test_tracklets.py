@@ -47,6 +47,19 @@ def scored(tracklets, owner):
     return set(pure), len(pure)
 
 
+def test_alike_magnitudes_link_faster_movers_without_trails():
+    found, mixed = [0, 0], 0
+    for seed, known in np.ndindex(3, 2):
+        rng = np.random.default_rng(seed)
+        ra, dec, mjd, owner, _, _ = night(rng, 3, 30, 10.0)
+        bright = np.where(owner < 0, rng.uniform(16, 21, len(owner)), 17 + owner / 8 + rng.normal(0, 0.15, len(owner)))
+        tracklets = linked(ra, dec, mjd, **({"magnitude": bright} if known else {}))
+        movers, pure = scored(tracklets, owner)
+        found[known], mixed = found[known] + len(movers), mixed + len(tracklets) - pure
+    assert found[1] >= 0.85 * 90 > found[0] + 5
+    assert mixed <= 0.02 * sum(found)
+
+
 @pytest.mark.parametrize("visits", [3, 4, 5])
 @pytest.mark.parametrize("density", [1.0, 10.0])
 def test_movers_are_linked_among_false_detections(visits, density):
