@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
@@ -53,19 +53,53 @@ def fit_moffat(stamp: NDArray[np.floating]) -> tuple[float, float]:
     def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         return (_profile(parameters, data.shape) - data)[good]
 
-    fitted = scipy.optimize.least_squares(residuals, start, bounds=bounds, x_scale=[1, 0.1, 1, 1, 1, 1], max_nfev=200).x
+    def slopes(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _slopes(parameters, data.shape)[good]
+
+    limits: dict[str, Any] = {"bounds": bounds, "x_scale": [1, 0.1, 1, 1, 1, 1], "max_nfev": 200}
+    fitted = scipy.optimize.least_squares(residuals, start, slopes, **limits).x
     return float(fitted[4]), float(fitted[5])
 
 
 def _profile(parameters: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
     amplitude, base, x0, y0, fwhm, beta = parameters
-    alpha = 0.5 * fwhm / np.sqrt(2 ** (1 / beta) - 1)
-    offsets = (np.arange(_SUBPIXELS) + 0.5) / _SUBPIXELS - 0.5
-    y = (np.arange(shape[0])[:, None] + offsets).ravel()[:, None] - y0
-    x = (np.arange(shape[1])[:, None] + offsets).ravel()[None, :] - x0
-    fine = (1 + (x * x + y * y) / alpha**2) ** -beta
-    coarse = fine.reshape(shape[0], _SUBPIXELS, shape[1], _SUBPIXELS).mean(axis=(1, 3))
-    return amplitude * coarse + base
+    y, x = _from_middle(y0, shape[0])[:, None], _from_middle(x0, shape[1])
+    steepness = 4 * (2 ** (1 / beta) - 1) / fwhm**2
+    return amplitude * _pixels((1 + steepness * (x * x + y * y)) ** -beta, shape) + base
+
+
+def _slopes(parameters: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the derivatives of `_profile` by each parameter, (ny, nx, 6)."""
+    amplitude, _, x0, y0, fwhm, beta = parameters
+    y, x = _from_middle(y0, shape[0])[:, None], _from_middle(x0, shape[1])
+    doubled = 2 ** (1 / beta)
+    steepness = 4 * (doubled - 1) / fwhm**2
+    squared = steepness * (x * x + y * y)
+    logarithm = np.log1p(squared)
+    fine = np.exp(-beta * logarithm)
+    fall = fine * (beta / (1 + squared))  # less of it for more of ``squared``
+    wider = _pixels(fall * squared, shape)
+    steeper = -math.log(2) * doubled / (beta**2 * (doubled - 1))  # of the logarithm of ``steepness``, by beta
+    moved = 2 * amplitude * steepness
+    return np.stack(
+        [
+            _pixels(fine, shape), np.ones(shape), moved * _pixels(fall * x, shape), moved * _pixels(fall * y, shape),
+            2 * amplitude / fwhm * wider, -amplitude * (_pixels(logarithm * fine, shape) + steeper * wider),
+        ],
+        axis=-1,
+    )  # fmt: skip
+
+
+def _from_middle(middle: float, size: int) -> NDArray[np.float64]:
+    """Return how far the parts of pixels are from a place along an axis."""
+    parts = (np.arange(_SUBPIXELS) + 0.5) / _SUBPIXELS - 0.5
+    return np.asarray((np.arange(size)[:, None] + parts - middle).ravel())
+
+
+def _pixels(fine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the means of the parts of each pixel."""
+    rows = fine.reshape(shape[0], _SUBPIXELS, -1).sum(axis=1)
+    return np.asarray(rows.reshape(*shape, _SUBPIXELS).sum(axis=2) / _SUBPIXELS**2)
 
 
 class StarsPsf(NamedTuple):

@@ -80,6 +80,15 @@ def test_noise_background_and_missing_pixels_are_borne():
     assert fwhm == pytest.approx(2.4, rel=0.05)
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.tuples(*(st.floats(*limits) for limits in ((0.5, 2), (-0.5, 0.5), (5, 7), (3, 6), (0.5, 9), (1.2, 19)))))
+def test_slopes_are_those_of_the_profile(parameters):
+    at = np.array(parameters)
+    for n, step in enumerate(1e-6 * np.eye(6)):
+        change = seeing._profile(at + step, (9, 12)) - seeing._profile(at - step, (9, 12))
+        np.testing.assert_allclose(seeing._slopes(at, (9, 12))[..., n], change / 2e-6, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("stamp", "message"),
     [
@@ -364,7 +373,7 @@ def test_what_is_not_usable_is_not_looked_at():
 def test_a_fit_begins_at_the_brightest_pixel_and_stays_near_it(monkeypatch):
     given = {}
 
-    def least_squares(residuals, start, **more):
+    def least_squares(residuals, start, slopes, **more):
         given.update(more, start=start, misfit=residuals(np.array([1.0, 0.0, 7.0, 5.0, 2.0, 3.0])))
         return type("Result", (), {"x": np.arange(6.0)})
 
