@@ -179,7 +179,7 @@ DIA_SOURCE = TableOf(
             quantity("apFluxErr", "nJy", "Its standard error."),
             quantity("trailFlux", "nJy", "Flux of the PSF-convolved trail fit."),
             quantity("trailFluxErr", "nJy", "Its standard error."),
-            quantity("magAB", "mag(AB)", "AB magnitude: of trailFlux where a trail is significant, else of psfFlux."),
+            quantity("magAB", "mag(AB)", "AB magnitude of trailFlux and psfFlux, weighted by how likely a trail is."),
             quantity("magABErr", "mag", "Its standard error."),
             quantity("snr", "", "Larger of the matched-filter S/N as a point and as the fitted trail.", nullable=False),
             column("trailRa", pa.float64(), "deg", "Right ascension of the trail's centre.", nullable=True),
