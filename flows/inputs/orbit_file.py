@@ -54,6 +54,7 @@ _VAGUE = 9.0
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 _ZERO = date(1858, 11, 17).toordinal()
 _CENTURIES = {"I": 1800, "J": 1900, "K": 2000}
+_RULE = b"-----"  # how the line below a heading begins
 _NAMED = 3  # maximum number of damaged lines that are named
 _REMEDY = "give MPCORB.DAT or CometEls.txt of the Minor Planet Center, or lines in their formats."
 
@@ -64,9 +65,9 @@ def read_orbits(path: Path) -> OrbitCatalogue:
     Parameters
     ----------
     path
-        Text, optionally compressed (.gz). Lines above a line of dashes are the heading; blank lines are ignored; each
-        other line is an asteroid as in MPCORB, or a comet as in CometEls.txt. Lines with a missing or impossible number
-        are left out; a warning names the first ones.
+        Text, optionally compressed (.gz). Lines between the orbits above, if any, and a line of dashes are a heading;
+        blank lines are ignored; each other line is an asteroid as in MPCORB, or a comet as in CometEls.txt. Lines with
+        a missing or impossible number are left out; a warning names the first ones.
 
     Returns
     -------
@@ -79,17 +80,9 @@ def read_orbits(path: Path) -> OrbitCatalogue:
     Misconfigured
         The file is missing or cannot be read, or no line is an orbit.
     """
-    parts: list[Orbits] = []
     damaged: list[int] = []
     try:
-        for first, lines in _blocks(path):
-            orbits, good = _parsed(lines)
-            parts.append(orbits.take(np.flatnonzero(good)))
-            others = np.array([n for n in np.flatnonzero(~good).tolist() if lines[n].strip()], np.intp)
-            if len(others):
-                orbits, good = _comets([lines[n] for n in others.tolist()])
-                parts.append(orbits.take(np.flatnonzero(good)))
-                damaged += (others[~good] + first).tolist()
+        parts = list(_parts(path, damaged))
     except (OSError, EOFError, zlib.error) as error:
         raise Misconfigured("bad_orbits", str(path), f"cannot be read: {error}.", _REMEDY) from error
     if not sum(len(part.epoch) for part in parts):
@@ -100,30 +93,40 @@ def read_orbits(path: Path) -> OrbitCatalogue:
     return OrbitCatalogue(Orbits(*(np.concatenate(column) for column in zip(*parts, strict=True))))
 
 
+def _parts(path: Path, damaged: list[int]) -> Iterator[Orbits]:
+    """Yield orbits, and append to ``damaged`` the numbers of lines that are none, without those of headings."""
+    last = 0  # number of the last line that is an orbit
+    for first, lines in _blocks(path):
+        orbits, good = _parsed(lines)
+        yield orbits.take(np.flatnonzero(good))
+        others = np.array([n for n in np.flatnonzero(~good).tolist() if lines[n].strip()], np.intp)
+        if len(others):
+            orbits, comet = _comets([lines[n] for n in others.tolist()])
+            yield orbits.take(np.flatnonzero(comet))
+            good[others[comet]] = True
+        found = np.flatnonzero(good)
+        for n in others[~good[others]].tolist():
+            if lines[n].startswith(_RULE):
+                above = found[: np.searchsorted(found, n)]
+                begin = first + int(above[-1]) if len(above) else last
+                damaged[:] = [number for number in damaged if number < begin]  # the others are its heading
+            else:
+                damaged.append(first + n)
+        last = first + int(found[-1]) if len(found) else last
+
+
 def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the lines below the heading in blocks, with the number of the first line, from 1."""
-    heading = _heading(path)
+    """Yield the lines in blocks, with the number of the first line, from 1."""
     with _opened(path) as file:
         lines: list[bytes] = []
-        first = heading + 1
+        first = 1
         for number, line in enumerate(file, 1):
-            if number <= heading:
-                continue
             lines.append(line.rstrip(b"\r\n"))
             if len(lines) == _LINES:
                 yield first, lines
                 first, lines = number + 1, []
         if lines:
             yield first, lines
-
-
-def _heading(path: Path) -> int:
-    """Return the number of lines in the heading, which ends with a line of dashes; 0 if there is none."""
-    with _opened(path) as file:
-        for number, line in zip(range(1, 500), file, strict=False):
-            if line.startswith(b"-----"):
-                return number
-    return 0
 
 
 def _opened(path: Path) -> Any:

@@ -59,6 +59,18 @@ def test_comets_and_asteroids_may_be_in_one_file(tmp_path):
     assert orbits.designation[3:].tolist() == [name.encode() for name in COMETS]
 
 
+@pytest.mark.parametrize("lines", [1, 2, 1 << 16])
+def test_what_stands_above_the_heading_of_a_joined_file_is_read(tmp_path, monkeypatch, caplog, lines):
+    """As `cat CometEls.txt MPCORB.DAT` has it, with a damaged line of the first."""
+    monkeypatch.setattr("flows.inputs.orbit_file._LINES", lines)
+    path = write_mpcorb(tmp_path / "all.dat", asteroids(2, 61000.0))
+    path.write_text("\n".join(["damaged", *COMETS.values()]) + "\n" + path.read_text())
+    with caplog.at_level(logging.WARNING):
+        orbits = read_orbits(path).orbits
+    assert sorted(orbits.designation.tolist()) == sorted([*map(str.encode, COMETS), b"2026 TA0", b"2026 TA1"])
+    assert "1 lines are not orbits and were left out (lines 1)." in caplog.text
+
+
 def test_a_comet_without_an_epoch_is_of_its_perihelion_and_a_long_name_is_cut(tmp_path):
     halley, _, bopp = COMETS.values()
     path = tmp_path / "some.txt"
