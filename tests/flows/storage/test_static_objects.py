@@ -1,5 +1,6 @@
 """Lasting objects of the science images, on both databases: ids, statistics of places, splits, and any order."""
 
+import re
 import time
 
 import numpy as np
@@ -9,12 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.storage.association_store import association_as_it_is, opened_association
-from flows.storage.association_tables import SEEN, STATIC
+from flows.storage.association_tables import SEEN, STATIC, STATIC_EVENT
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.digest import digest
+from flows.storage.ledger import Ledger
 from flows.storage.static_links import PatchObjects, midnight_of
-from flows.storage.static_objects import StaticObjects
+from flows.storage.static_objects import StaticObjects, bring_up_static
 from kernels.sky.positions import object_ids
+from schemas.ledger import PatchRecord
 from schemas.objects import OBJECT
 from schemas.patch import PatchKey
+from tests.flows.storage.test_ledger import record
 from tests.support.association import ARCSEC
 from tests.support.static import SETTINGS, objects, see
 
@@ -120,6 +126,13 @@ def test_what_splits_or_is_blended_is_noted_once(store):
     assert len(StaticObjects(store).events()) == 2
 
 
+def test_what_has_ended_is_beside_nothing(store):
+    see(store, "20260101", [10.0], [0.0])
+    StaticObjects(store).withdraw("20260101")
+    see(store, "20260102", [10.0], [1.0 * ARCSEC])
+    assert [kind for kind, _ in StaticObjects(store).events()] == ["removed"]
+
+
 def test_a_star_that_moves_by_arcseconds_a_year_keeps_its_id(store):
     for n, night in enumerate(NIGHTS):
         years = (midnight_of(night) - midnight_of(NIGHTS[0])) / 365.25
@@ -129,14 +142,17 @@ def test_a_star_that_moves_by_arcseconds_a_year_keeps_its_id(store):
 
 
 def test_the_id_of_another_object_is_not_given_again(store):
-    see(store, "20260101", [10.0], [0.0])
-    (identity,) = lasting(store, "20260101")
-    with store.change() as connection:  # it has wandered off, and something new appears where it began
+    """Nor one of the next ids that a lasting object or an object of the night has."""
+    see(store, "20260101", [10.0, 11.0], [0.0, 0.0])
+    identity, other = object_ids(np.array([10.0, 11.0]), np.zeros(2)).tolist()
+    with store.change() as connection:  # they have wandered off, and something new appears where one began
         far = {"cell": 1, "x": 0.0, "y": 1.0, "z": 0.0, "tx": 0.0, "ty": 0.0, "tz": 0.0}
         connection.execute(STATIC.update().values(far))
-    see(store, "20260102", [10.0], [0.0])
-    assert lasting(store, "20260102") == {identity: identity + 1}
-    assert StaticObjects(store).events() == [("renamed", identity + 1)]
+        next_one = {"staticObjectId": identity + 1}
+        connection.execute(STATIC.update().where(STATIC.c.staticObjectId == other).values(next_one))
+    see(store, "20260102", [10.0, 12.0], [0.0, 0.0], objectId=[identity, identity + 2])
+    assert lasting(store, "20260102") == {identity: identity + 3, identity + 2: identity + 2}
+    assert StaticObjects(store).events() == [("renamed", identity + 3)]
 
 
 def test_the_history_is_that_of_the_objects_of_a_patch(store):
@@ -153,15 +169,48 @@ def test_the_history_is_that_of_the_objects_of_a_patch(store):
 
 
 def test_contradictions_are_counted(store):
-    see(store, "20260101", [10.0, 11.0], [0.0, 0.0])
+    see(store, "20260101", [10.0, 11.0, 12.0], [0.0, 0.0, 0.0])
     assert StaticObjects(store).contradictions() == []
-    lost = min(lasting(store, "20260101"))
+    lost, wrong, _ = lasting(store, "20260101")
     with store.change() as connection:
         connection.execute(STATIC.delete().where(STATIC.c.staticObjectId == lost))
-        connection.execute(STATIC.update().values(nNights=3))
+        connection.execute(STATIC.update().where(STATIC.c.staticObjectId == wrong).values(nNights=3))
     assert StaticObjects(store).contradictions() == [
         "1 lasting objects do not have as many nights as they say", "1 objects of nights are of no lasting one",
     ]  # fmt: skip
+
+
+def test_how_an_object_ended_is_told_by_its_last_night(store):
+    see(store, "20260101", [10.0, 11.0], [0.0, 0.0])
+    first, second = object_ids(np.array([10.0, 11.0]), np.zeros(2)).tolist()
+    static = StaticObjects(store)
+    static.withdraw("20260101")
+    see(store, "20260102", [10.0, 11.0], [0.0, 0.0])
+    see(store, "20260102", [11.0], [0.0], "again")
+    assert [static.ending(one) for one in (second, 12345)] == [None, None]
+    see(store, "20260103", [11.0], [0.0])
+    for night in ("20260102", "20260103"):
+        static.withdraw(night)
+    for identity, night in ((first, "20260102"), (second, "20260103")):
+        assert re.fullmatch(rf"ended at \d{{4}}-.*, with night {night}", static.ending(identity))
+    with store.change() as connection:
+        connection.execute(STATIC_EVENT.delete())
+    assert static.ending(first) == "ended; when is not noted"
+
+
+def test_a_night_is_brought_up_where_its_published_objects_have_changed(store, tmp_path):
+    ledger, catalogues, static = Ledger(tmp_path), CatalogStore(tmp_path), StaticObjects(store)
+    ledger.put(record(1, night="20260101"))
+    key = PatchKey(night="20260101", order=5, pixel=7)
+    assert (bring_up_static(tmp_path, store, key.night, SETTINGS), static.nights()) == ((0, 0), {})
+    for ra, expected in (([10.0, 11.0], (0, 2)), ([10.0, 11.0], (0, 0)), ([10.0, 12.0], (1, 1)), (None, (0, 0))):
+        published = {}
+        if ra is not None:
+            path = catalogues.publish(OBJECT, key, objects(ra, [0.0, 0.0]), digest(ra))
+            published = {OBJECT.name: catalogues.record(path)}
+        ledger.put_patch(PatchRecord(**key.model_dump(), datasets=published, software="1", finished_at="now"))
+        assert bring_up_static(tmp_path, store, key.night, SETTINGS) == expected
+        assert list(static.nights()) == ([key.night] if published else [])
 
 
 CROWD = st.integers(0, 2**32 - 1)
