@@ -7,12 +7,14 @@ from contextlib import closing
 import pytest
 
 from flows.nights.association import associate
-from flows.results.verify_association import _differences, _forced_names
-from flows.storage.association_store import association_as_it_is, object_of
+from flows.results.verify import Verification
+from flows.results.verify_association import _differences, _forced_names, with_store_checked
+from flows.storage.association_store import association_as_it_is, object_of, opened_association
 from flows.storage.association_tables import FILE
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
 from schemas.forced import FORCED_SOURCE
+from schemas.night_range import NightRange
 from schemas.settings import AssociationSettings
 from tests.flows.publish.test_history import forced_rows
 from tests.support.alert_night import NIGHT, info_of, make_night, places, put, rows_of, visit_of
@@ -79,6 +81,17 @@ def test_an_exposure_that_the_store_lacks_or_has_too_many_is_told_and_made_again
     assert {one["code"] for one in (missing, gone)} == {"not_as_recorded"}
     assert not associate(out, SETTINGS, None, rebuild=True).summary.failed
     assert problems(out) == []
+
+
+def test_other_settings_are_noted_of_their_night(tmp_path):
+    for night, sigmas in ((NIGHT, 4.0), ("20260103", 5.0)):
+        given = SETTINGS.model_copy(update={"sigmas": sigmas})
+        with opened_association(tmp_path, SETTINGS) as store, store.matching(given, night):
+            pass
+    none = Verification(0, 0, 0, 0, 0, None, ())
+    found = [with_store_checked(tmp_path, SETTINGS, none, NightRange.of(one)).notes for one in (NIGHT, "20260103")]
+    assert [len(one) for one in found] == [0, 1]
+    assert found[1][0].startswith("association.sigmas was 4, and is 5 since night 20260103")
 
 
 def test_what_has_changed_since_waits_for_the_next_run(out):
