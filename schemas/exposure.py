@@ -40,6 +40,7 @@ ASSUMPTIONS = {
     "psf_differs": "the PSF of the header differs from that of the stars by more than 25 %",
     "template_band": "the header of the template that was subtracted has another band: stars of other colours may be "
     "left",
+    "uneven_background": "the background changes over the image by more than a fifth of the noise: it was made even",
     "unknown_unit": "BUNIT names no unit known here: the gain was left out",
 }
 """Flags of exposures with an assumed, doubtful or missing quantity -> meaning."""

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from flows.inputs.files import open_part
 from flows.inputs.fits_header import has_large_image, is_image
 from flows.inputs.fits_io import Extent, read_extent
-from flows.inputs.image_rows import Bands, PixelCounts, sample_of
+from flows.inputs.image_rows import Bands, PixelCounts, levels_of_sample, sample_of
 from flows.inputs.npz_llnl import stack_form
 from flows.inputs.source import IN_MEMORY, RawExposure, Source
+from kernels.image.background_map import Levels, level_background, uneven_background
 from kernels.image.noise import background_and_noise, noise_correlation
 from kernels.image.noise_map import noise_variation
 from kernels.image.pixel_state import PixelState, filled, pixel_state, usual_scatter
@@ -68,12 +69,14 @@ def described(raw: RawExposure) -> tuple[ExposureInfo, dict[str, Any]]:
     sample = sample_of(raw.planes)
     bands = Bands(raw.planes, raw.saturation, usual_scatter(sample["difference"]))
     seen = _seen(raw, sample, _state(sample, raw), bands.counts())
-    return seen.info, {**raw.planes, **bands.planes(seen.info.background)}
+    levels = None if seen.levels is None else levels_of_sample(seen.levels, shape)
+    return seen.info, {**raw.planes, **bands.planes(seen.info.background, levels)}
 
 
 class _Seen(NamedTuple):
     info: ExposureInfo
     image: NDArray[np.float32]
+    levels: Levels | None  # that were subtracted
 
 
 def _state(planes: Mapping[str, Any], raw: RawExposure) -> PixelState:
@@ -90,8 +93,14 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
     if not noise > 0:
         raise _bad("no_noise", raw, "more than half of its usable pixels have the same value, so it holds no sky.")
     image = filled(difference, state.mask, background)
+    if (levels := uneven_background(image, state.usable)) is not None:
+        level_background(image, levels)
+        background, noise = background_and_noise(image, state.usable)
+        image = filled(image, state.mask, background)
     psf, doubts = _psf({**planes, "image": image}, state.usable, raw)
     flags = {*raw.flags, *doubts, *(["infinite_values"] if counts.infinite else [])}
+    if levels is not None:
+        flags.add("uneven_background")
     if "science" not in planes and abs(background) > _PEDESTAL * noise:
         flags.add("high_background")
     correlation = noise_correlation(image, state.usable, background, noise)
@@ -110,7 +119,7 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
         planes=tuple(sorted(raw.planes.keys() - {"difference", "mask"})),
         flags=tuple(sorted(flags)),
     )
-    return _Seen(info, image)
+    return _Seen(info, image, levels)
 
 
 def _as_defined(psf: PsfModel) -> PsfModel:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.image.background_map import Levels, level_background
 from kernels.image.pixel_state import REACH, PixelState, filled, pixel_state
 from schemas.pixels import BAND, MaskPlane, band_rows
 
@@ -73,6 +74,15 @@ def sample_of(planes: Mapping[str, Plane]) -> dict[str, NDArray[Any]]:
     made["mask"][_seams(rows, planes["mask"].shape[0])] |= np.uint16(MaskPlane.EDGE)
     made["mask"][:, _seams(columns, planes["mask"].shape[1])] |= np.uint16(MaskPlane.EDGE)
     return made
+
+
+def levels_of_sample(levels: Levels, shape: tuple[int, ...]) -> Levels:
+    """Return levels of the `sample_of` an image (ny, nx) with the places of their cells in the image."""
+    y, x = (
+        np.array(_starts(side))[(places / min(BLOCK, side)).astype(np.intp)] + places % min(BLOCK, side)
+        for places, side in zip((levels.y, levels.x), shape, strict=True)
+    )
+    return levels._replace(y=y, x=x)
 
 
 def _seams(starts: Sequence[int], side: int) -> list[int]:
@@ -150,13 +160,17 @@ class Bands:
         step = band_rows(nx, BAND)
         return reduce(PixelCounts.and_below, (self._of(y0, min(y0 + step, ny)).counts for y0 in range(0, ny, step)))
 
-    def planes(self, background: float) -> dict[str, Plane]:
-        """Return the image, with ``background`` for missing values, and its mask."""
+    def planes(self, background: float, levels: Levels | None = None) -> dict[str, Plane]:
+        """Return the image, less ``levels`` and with ``background`` for missing values, and its mask."""
         shape = self._planes["difference"].shape
 
         def image(y0: int, y1: int) -> NDArray[np.float32]:
             band = self._of(y0, y1)
-            return filled(band.pixels, band.mask, background)
+            pixels = filled(band.pixels, band.mask, background)
+            if levels is None:
+                return pixels
+            level_background(pixels, levels, y0)
+            return filled(pixels, band.mask, background)
 
         mask = PlaneRows(shape, np.dtype("uint16"), lambda y0, y1: self._of(y0, y1).mask)
         return {"difference": PlaneRows(shape, np.dtype("float32"), image), "mask": mask}

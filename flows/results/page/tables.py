@@ -164,7 +164,8 @@ _NOTES = {
     "ambiguous_time": "time in doubt", "asinh_pixels": "pixels made linear",
     "colour_mosaic": "pixels of three colours", "planes_left_out": "extensions not used",
     "psf_differs": "PSF of header and stars differ", "high_background": "background far from 0",
-    "template_band": "template of another band", "unknown_unit": "unit not known",
+    "template_band": "template of another band", "uneven_background": "background made even",
+    "unknown_unit": "unit not known",
 }  # fmt: skip
 
 

@@ -42,6 +42,26 @@ def test_a_background_far_from_zero_is_in_doubt_unless_the_science_image_is_anot
     assert ("high_background" in info.flags) == (beside != "science")
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_a_background_that_changes_over_the_image_is_made_even_and_told(monkeypatch, large):
+    """A scanned image, or one in moonlight: 8 times the noise from one side to the other."""
+    rng = np.random.default_rng(4)
+    image = rng.normal(0, 2, (1100, 1040)).astype(np.float32)
+    sloping = image + np.linspace(-8, 8, 1100, dtype=np.float32)[:, None]
+    sloping[5, 5] = np.nan
+    mask = np.zeros(image.shape, np.uint16)
+    monkeypatch.setattr(module, "is_large", lambda _: large)
+    info, planes = described(_raw({"difference": sloping, "mask": mask}, ArrayFacts()))
+    assert "uneven_background" in info.flags
+    assert info.noise == pytest.approx(2, rel=0.02)
+    made = planes["difference"][:]
+    assert np.abs(np.delete(made - image, 5, 0)).max() < 0.5
+    assert made[5, 5] == np.float32(info.background)
+    even, kept = described(_raw({"difference": image, "mask": mask}, ArrayFacts()))
+    assert "uneven_background" not in even.flags
+    np.testing.assert_array_equal(kept["difference"][:], image)
+
+
 def image_with(peaks, seed=5, length=0.0):
     """An image with stars, or trails, of some S/N at their peaks."""
     image = np.random.default_rng(seed).normal(0, 2, SHAPE).astype(np.float32)
