@@ -23,6 +23,17 @@ _CARD = re.compile(
 )
 """PC00i00j is the form of PCi_j before the standard, still used by Pan-STARRS."""
 
+_TEXT = re.compile(r"RADESYS|RADECSYS|(CTYPE|CUNIT)[12]|PS[12]_\d+")
+"""Cards that hold text; all others hold numbers."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?")
+
+_TABLES = {"CPDIS": "CPERR", "CQDIS": "", "D2IMDIS": "D2IMERR"}
+"""Distortions from tables or by formulas that are not computed -> keyword of how large they are at most, px."""
+
+_SMALL_PX = 0.1
+"""Largest such distortion that is left out silently."""
+
 _IRAF = re.compile(r"WAT[12]_\d+")
 _ESSENTIAL = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
 _SINGULAR = 1e-8  # determinant over squared norm; a pixel 10,000 times longer than wide has 1e-4
@@ -50,8 +61,9 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
     ------
     BadInput
         ``missing_wcs``: some of the keywords are missing; ``invalid_keyword``: one cannot be read, is not finite, or
-        lacks a required value; ``singular_wcs``: the matrix cannot be inverted, the image is not on the sky, its
-        coordinates are neither equatorial nor galactic or in an unknown frame, or its distortion is not supported here.
+        lacks a required value, or is no number where it has to be; ``singular_wcs``: the matrix cannot be inverted, the
+        image is not on the sky, its coordinates are neither equatorial nor galactic or in an unknown frame, or its
+        distortion is not supported here.
     """
     from astropy.wcs import WCS  # planning does not need WCS
     from astropy.wcs.utils import wcs_to_celestial_frame
@@ -82,6 +94,7 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
             raise _singular(where, f"it cannot be computed with {told}") from error
     if str(cards["CTYPE1"]).endswith("-TNX") and any(map(_IRAF.fullmatch, header)):
         raise _singular(where, f"CTYPE1 is {cards['CTYPE1']!r}, IRAF's distortion (WAT1_001, ...) is not computed")
+    _require_computed(header, cards, where)
     if not world.has_celestial:
         raise _singular(where, f"CTYPE1 is {header['CTYPE1']!r}, no celestial axis")
     if world.wcs.lngtyp.strip() not in ("RA", "GLON"):  # astropy would take ecliptic longitudes for right ascensions
@@ -168,9 +181,35 @@ def _value(header: fits.Header, key: str, where: str) -> Any:
         if key in (*_ESSENTIAL, *_SCALE):
             raise _invalid(where, key, "has no value that can be read")
         return None
+    if isinstance(value, str) and not _TEXT.fullmatch(key):
+        value = _number_in(value, key, where)
     if isinstance(value, float) and not math.isfinite(value):
         raise _invalid(where, key, f"is {value}")
     return value
+
+
+def _number_in(text: str, key: str, where: str) -> float:
+    """Return the number that a card holds as text, which wcslib would take for absent."""
+    plain = text.strip()
+    if key == "EQUINOX":
+        plain = plain.lstrip("JB")
+    if not _NUMBER.fullmatch(plain):
+        raise _invalid(where, key, f"is {text!r}, must be a number")
+    return float(plain.upper().replace("D", "E"))
+
+
+def _require_computed(header: fits.Header, cards: fits.Header, where: str) -> None:
+    """Refuse a header whose other keywords move the pixels on the sky, which is not computed here."""
+    for axis in (1, 2):
+        for kind, largest in _TABLES.items():
+            told = value_of(header, f"{kind}{axis}")
+            most = value_of(header, f"{largest}{axis}") if largest else None
+            small = isinstance(most, int | float) and abs(most) <= _SMALL_PX
+            if isinstance(told, str) and told.strip() and not small:
+                raise _singular(where, f"{kind}{axis} is {told!r}, a distortion that is not computed")
+    turned = cards.get("CROTA1", 0)
+    if turned and "CROTA2" not in cards and not any(key.startswith("PC") for key in cards):
+        raise _singular(where, f"CROTA1 is {turned} and there is no CROTA2, by which the standard turns an image")
 
 
 def _invalid(where: str, key: str, what: str) -> BadInput:

@@ -144,6 +144,30 @@ def test_a_card_that_says_where_the_sky_is_has_to_be_read(key, value):
     assert caught.value.code == "invalid_keyword"
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("CRVAL1", "150.25", 150.25),
+        ("CRPIX2", "-100", -100.0),
+        ("CD1_1", " -2.8D-4", -2.8e-4),
+        ("A_2_0", "3e-7", 3e-7),
+        ("EQUINOX", "J2000", 2000.0),
+        ("EQUINOX", "B1950.0", 1950.0),
+    ],
+)
+def test_a_number_that_is_written_as_text_counts(key, text, value):
+    assert cards_of({**SIP, key: text}) == cards_of({**SIP, key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "text"), [("CRVAL1", "00:33:00.0"), ("CRPIX1", "nan"), ("PV1_1", "x"), ("EQUINOX", "apparent")]
+)
+def test_text_that_is_no_number_is_named(key, text):
+    with pytest.raises(BadInput, match=f"{key} is '{text}', must be a number") as caught:
+        cards_of({**TAN, key: text})
+    assert caught.value.code == "invalid_keyword"
+
+
 def test_pixels_without_a_size_have_no_place():
     with pytest.raises(BadInput, match="no keyword CD1_1 or CDELT1") as caught:
         cards_of({key: value for key, value in TAN.items() if key not in MATRIX})
@@ -206,6 +230,26 @@ def test_what_cannot_be_inverted_is_refused(wrong):
     with pytest.raises(BadInput) as caught:
         cards_of({**TAN, **wrong})
     assert caught.value.code == "singular_wcs"
+
+
+@pytest.mark.parametrize(
+    ("more", "most"),
+    [({"CPDIS1": "LOOKUP"}, ("CPERR1", 0.2)), ({"D2IMDIS2": "Lookup"}, ("D2IMERR2", 0.2)), ({"CQDIS2": "TPD"}, None)],
+)
+def test_a_distortion_that_is_not_computed_is_named_unless_it_is_small(more, most):
+    with pytest.raises(BadInput, match=f"{next(iter(more))} is .*, a distortion that is not computed") as caught:
+        cards_of({**TAN, **more} | ({most[0]: most[1]} if most else {}))
+    assert caught.value.code == "singular_wcs"
+    if most:
+        assert cards_of({**TAN, **more, most[0]: 0.05}) == cards_of(TAN)
+
+
+def test_a_turn_of_the_first_axis_alone_is_refused():
+    scaled = {key: value for key, value in TAN.items() if key not in MATRIX} | {"CDELT1": -1e-4, "CDELT2": 1e-4}
+    with pytest.raises(BadInput, match=r"CROTA1 is 30\.0 and there is no CROTA2"):
+        cards_of(scaled, CROTA1=30.0)
+    assert cards_of(scaled, CROTA1=30.0, CROTA2=30.0)
+    assert cards_of(TAN, CROTA1=30.0) == cards_of(TAN)
 
 
 @pytest.mark.parametrize(("lacking", "there"), [("A_ORDER", "B_ORDER"), ("B_ORDER", "A_ORDER")])
