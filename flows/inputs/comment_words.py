@@ -6,8 +6,9 @@ from typing import Literal, get_args
 
 from schemas.keyword_mapping import Instant
 
-NamedScale = Literal["utc", "tai", "tt", "tdb", "gps", "local"]
-"""Time scale that a comment names; ``local``: of a time zone, or sidereal; its offset is not known."""
+NamedScale = Literal["utc", "tai", "tt", "tdb", "gps", "local", "sun"]
+"""Time scale that a comment names; ``local``: of a time zone, or sidereal; its offset is not known; ``sun``: as seen
+from the Sun or the barycentre."""
 
 _TAKEN = r"(exp|obs|int)\w*"
 _NO_NIGHT = r"(?! of (the )?(night|day)\b)"
@@ -15,9 +16,13 @@ _INSTANTS: dict[Instant, re.Pattern[str]] = {
     "start": re.compile(rf"\b(start|begin)\w*{_NO_NIGHT}|\bshutter open\w*"),
     "middle": re.compile(
         rf"\bmid(dle|[-_ ]?(point|time|{_TAKEN})\w*)?\b(?![-_ ]?(night|ir\b|infra))|"
-        rf"\bcent(re|er) of (the )?{_TAKEN}|\b{_TAKEN}[- ]cent(re|er)\b"
+        rf"\bcent(re|er) of (the )?{_TAKEN}|\b{_TAKEN}[- ]cent(re|er)\b|\bhalf[- ]?(way\b|(of )?(the )?{_TAKEN})|"
+        r"(?<!greenwich )(?<!local )(?<!solar )\b(mean|average|effective) (epoch|time|date|mjd|jd|utc?|instant)\b"
     ),
-    "end": re.compile(rf"(?<![-\w])(?<!front )(?<!back )end(s|ed|ing)?\b(?!-to){_NO_NIGHT}|\bshutter clos\w*"),
+    "end": re.compile(
+        rf"(?<![-\w])(?<!front )(?<!back )end(s|ed|ing)?\b(?!-to){_NO_NIGHT}|\bshutter clos\w*|"
+        rf"(?<![-\w])(stop(s|ped)?|finish(es|ed)?|complet(ed|ion))\b{_NO_NIGHT}|\bread-?out\b"
+    ),
 }
 """Words in lower case."""
 
@@ -40,6 +45,9 @@ _SCALES: Mapping[NamedScale, re.Pattern[str]] = {
     "tt": re.compile(r"\b(TT|TDT)\b|\b[Tt]errestrial ([Dd]ynamical )?[Tt]ime\b"),
     "tdb": re.compile(r"\bTDB\b", re.IGNORECASE),
     "gps": re.compile(r"\bGPS\b", re.IGNORECASE),
+    "sun": re.compile(
+        r"(?<!\bnot )(?<!\bno )\b([Hh]elio|[Bb]ary)centric\b(?! ([Dd]ynamical|[Cc]oordinate))|\b[HB]M?JD(?![A-Za-z])"
+    ),
 }
 
 _HEAD = re.compile(r"\s*\[([^\]]*)\]")

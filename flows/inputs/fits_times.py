@@ -29,12 +29,19 @@ STANDARD: dict[str, tuple[Literal["isot", "mjd"], Instant]] = {
 }
 """Keywords beside DATE-OBS (FITS 4.0, section 9.5), with their format and instant."""
 
+DAY_NUMBERS: dict[str, Literal["mjd", "jd"]] = {
+    "MJD": "mjd", "OBSMJD": "mjd", "MJDOBS": "mjd", "MJD-STRT": "mjd", "MJDSTART": "mjd", "MJD-MID": "mjd", "JD": "jd",
+    "OBSJD": "jd", "JD-OBS": "jd", "JDOBS": "jd", "JD-STRT": "jd", "JDSTART": "jd", "JD-MID": "jd", "JDMID": "jd",
+}  # fmt: skip
+"""Other keywords that hold a day number, and its format."""
+
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _CLOCK = re.compile(r"(?P<h>\d{1,2})[: ](?P<m>\d{1,2})[: ](?P<s>\d{1,2}(\.\d*)?)Z?")
 
 _AFTER_START: dict[Instant, float] = {"start": 0.0, "middle": 0.5, "end": 1.0}  # in exposure times
 _SAME_S = 1.0  # an MJD with five decimals is accurate to half a second
 _ALLOWANCE_S = 60.0
+_ROUGH_S = 1800.0  # which instant a day number is of is not known, and it may be as seen from the Sun
 
 
 class Moment(NamedTuple):
@@ -103,15 +110,15 @@ class _Asked(NamedTuple):
         Raises
         ------
         BadInput
-            ``unknown_time_scale``: a scale not supported here, or, in a comment, the time of a zone.
+            ``unknown_time_scale``: a scale not supported here, or, in a comment, the time of a zone or of the Sun.
         """
         if self.given.scale is not None:
             return _Scale(self.given.scale, f"in {self.given.scale.upper()} by the settings")
         system = time_scale(self.words, "utc")
         told = {one: named for one in keywords if (named := scales_named(self.words.comment(one)))}
         for keyword, named in told.items():
-            if named == {"local"}:
-                raise _local(self.words, keyword)
+            if named == {"local"} or "sun" in named:
+                raise _elsewhere(self.words, keyword, sun="sun" in named)
         keyword, named = next(iter(told.items()), ("", frozenset()))
         comment = f"the comment of {keyword} is {self.words.comment(keyword)!r}" if keyword else ""
         if self.words.has("TIMESYS"):
@@ -144,12 +151,16 @@ class _Asked(NamedTuple):
         return when.midpoint_mjd_tai
 
 
-def _local(words: Keywords, keyword: str) -> BadInput:
+def _elsewhere(words: Keywords, keyword: str, *, sun: bool) -> BadInput:
+    what = (
+        "a time as seen from the Sun, up to 8.3 minutes from that at the telescope."
+        if sun
+        else "the time of a zone, of which the offset is not known."
+    )
     return BadInput(
         "unknown_time_scale",
         words.where,
-        f"{keyword} is {words.text(keyword)!r}, and its comment {words.comment(keyword)!r} names the time of a zone, "
-        "of which the offset is not known.",
+        f"{keyword} is {words.text(keyword)!r}, and its comment {words.comment(keyword)!r} names {what}",
         "write it in UTC, or name another keyword in the settings, [fits.time]; if it is UTC, give fits.time.scale.",
     )
 
@@ -299,6 +310,10 @@ def _apart(asked: _Asked, found: _Found) -> Iterator[tuple[str, _Apart]]:
         with suppress(BadInput):
             if clock not in found.keyword.split(" + ") and (off := _off_clock(asked, found.middle, clock)) is not None:
                 yield clock, _Apart(words.text(clock), off)
+    for name, form in DAY_NUMBERS.items():
+        with suppress(BadInput):
+            if (off := _off_number(asked, found.middle, name, form)) is not None:
+                yield name, _Apart(words.text(name), off)
     if (turned := words.primary_first()) is not None:
         with suppress(BadInput):
             other = _usual(asked._replace(words=turned))
@@ -317,6 +332,16 @@ def _off_clock(asked: _Asked, middle: float, clock: str) -> float | None:
     shown = f"{_iso_date(math.floor(middle + later))}T{text}"
     other = asked.middle(shown, clock, "isot", "middle", asked.scale(clock, "DATE-OBS"))
     return ((other - middle - later) * 86400 + 43200) % 86400 - 43200
+
+
+def _off_number(asked: _Asked, middle: float, name: str, form: Literal["mjd", "jd"]) -> float | None:
+    """Return how much later a day number is than the exposure, s; None if there is none, or it may be of it."""
+    if (value := asked.words.optional(name)) is None:
+        return None
+    later = (asked.middle(value, name, form, "middle", asked.scale(name)) - middle) * 86400
+    decimals = len(asked.words.text(name).partition(".")[2].rstrip("0"))
+    rounded = 86400 * 10.0**-decimals
+    return later if abs(later) > asked.exposure_time_s + _ROUGH_S + rounded else None
 
 
 def _iso_date(mjd: int) -> str:

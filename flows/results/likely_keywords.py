@@ -9,7 +9,7 @@ from flows.inputs.comment_words import gain_unit
 from flows.inputs.fits_header import Keywords
 from flows.inputs.fits_layout import DETECTORS
 from flows.inputs.fits_site import NAMED
-from flows.inputs.fits_times import CLOCKS, STANDARD
+from flows.inputs.fits_times import CLOCKS, DAY_NUMBERS, STANDARD
 
 ZERO_POINTS = re.compile(
     r"P?MAGZ(PT?|ERO|PNT|RO|EROP)|MAG_?ZERO\w?|MAG_?0|M_?ZERO|MZP|PH?O?T_?ZPT?|PHOT0|ZER?O?_?(PT|POINT)\w*|ZERO_?P(NT)?|Z_?P?MAG\w*|"
@@ -28,12 +28,6 @@ _GAINS = re.compile(r"E?GAIN\w?|CCDGAIN")
 _READ_NOISES = re.compile(r"RD?NOISE\w?|READNOI\w*|ENOISE")
 _BANDS = re.compile(r"FILT(ER)?\w{0,4}|BAND|PHOTBAND")
 _DURATIONS = re.compile(r"EXP_?TIME\w?|EXPOSURE|T_?EXP\w{0,4}|ITIME|INT_?TIME|ELAPTIME|DURATION|XPOSURE|TELAPSE")
-DAY_NUMBERS = {
-    "MJD": "mjd", "OBSMJD": "mjd", "MJDOBS": "mjd", "MJD-STRT": "mjd", "MJDSTART": "mjd", "MJD-MID": "mjd", "JD": "jd",
-    "OBSJD": "jd", "JD-OBS": "jd", "JDOBS": "jd", "JD-STRT": "jd", "JDSTART": "jd", "JD-MID": "jd", "JDMID": "jd",
-}  # fmt: skip
-"""Keywords that hold a day number, and its format."""
-
 _TIMES = (*CLOCKS, *STANDARD, *DAY_NUMBERS, "DATE-OBS", "DATE", "LST", "DATE-UTC", "UTC-DATE", "UT-DATE", "DATEOBS")
 _OF_THE_SUN = re.compile(r"[HB]M?JD[-_]?\w{0,5}|BCJD|HELI?O?_?JD|(M?JD|DATE)[-_]?(HELI?O?|BARY)\w{0,3}")
 

@@ -153,7 +153,9 @@ def test_ztf_honours_it_too():
         ("UTC at shutter open", 0), ("", 0), ("UTC date of observation", 0), ("seconds since midnight", 0),
         ("UTC date at the end of the night", 0), ("set by the front-end computer", 0), ("Minor Planet Center", 0),
         ("UTC middle of exposure", -30), ("UTC mid-exposure", -30), ("Midpoint of the observation", -30),
-        ("mid time, UTC", -30), ("centre of integration", -30), ("Exposure center", -30),
+        ("mid time, UTC", -30), ("centre of integration", -30), ("Exposure center", -30), ("UTC at half exposure", -30),
+        ("mean epoch of the observation", -30), ("average time, UTC", -30), ("Greenwich mean time", 0),
+        ("UTC at readout", -60), ("exposure stop time", -60), ("when the exposure was completed", -60),
         ("UTC end of exposure", -60), ("Time when the exposure ended", -60), ("shutter closed", -60),
     ],
 )  # fmt: skip
@@ -228,6 +230,33 @@ def test_the_time_of_a_zone_is_refused_with_the_question(comment, cards):
         assert "fits.time.scale" in caught.value.remedy
     sure = {"time": {"keyword": "DATE-OBS", "scale": "utc"}}
     assert seconds_off(commented(dict.fromkeys(cards, comment), sure, **cards)) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("comment", ["heliocentric MJD of the start", "BJD_TDB - 2400000.5", "UTC, barycentric"])
+def test_a_time_as_seen_from_the_sun_is_refused(comment):
+    with pytest.raises(BadInput, match="as seen from the Sun") as caught:
+        commented({"MJD_OBS": comment}, MJD_OBS=61101.275)
+    assert caught.value.code == "unknown_time_scale"
+    assert flags(commented({"MJD_OBS": "UTC, not heliocentric"}, MJD_OBS=61101.275)) == []
+    assert flags(commented({"MJD_OBS": "TDB, Barycentric Dynamical Time"}, MJD_OBS=61101.275)) == []
+
+
+@pytest.mark.parametrize(
+    ("cards", "right"),
+    [
+        ({"JD": 2461101.775}, True), ({"JD": 2461101.790}, True), ({"JD": 2461101}, True), ({"JD": "unknown"}, True),
+        ({"JD": 2461101.7}, True), ({"JD": 1101.775}, True), ({"MJD": 61101.275}, True), ({"MJD": 2461101.775}, True),
+        ({"JD": 2461102.775}, False), ({"MJD_MID": 61101.692}, False), ({"JD": 2461100}, False),
+    ],
+)  # fmt: skip
+def test_day_numbers_are_compared_as_far_as_their_decimals_tell(cards, right):
+    """A date of the evening, or in local time, is a day or some hours off."""
+    if right:
+        assert flags(commented({}, DATE_OBS=START, **cards)) == []
+        return
+    with pytest.raises(BadInput, match=f"{next(iter(cards)).replace('_', '-')} .* differs from DATE-OBS") as caught:
+        commented({}, DATE_OBS=START, **cards)
+    assert caught.value.code == "contradicting_times"
 
 
 def test_a_zone_is_refused_whatever_timesys_says_and_left_out_of_comparisons():
