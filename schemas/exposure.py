@@ -32,6 +32,8 @@ ASSUMPTIONS = {
     "assumed_site": "the longitude of the site was assumed: the night may be split or named after another day",
     "colour_mosaic": "BAYERPAT says that pixels lie behind filters of three colours in turn: there is no one band",
     "high_background": "the background is far from 0, as of a science image that nothing was subtracted from",
+    "mostly_masked": "more than half of the pixels are unusable: if its mask has other values than 0 where pixels are "
+    "good, turn it over",
     "no_time": "no time: 2000-01-01 was assumed",
     "no_wcs": "no WCS: places on the sky are null",
     "no_zero_point": "no zero point: fluxes are null",
@@ -53,6 +55,7 @@ TOLD_BY = {
     "assumed_psf": "[fits.psf_fwhm]; or its science image: `planes` in [fits], or a manifest",
     "assumed_psf_unit": "unit in [fits.psf_fwhm]",
     "assumed_site": "longitude_deg in [fits]",
+    "mostly_masked": "planes in [fits], or a manifest, without that mask",
     "no_time": "[fits.time]",
     "no_zero_point": "[fits.zero_point]",
     "planes_left_out": "planes in [fits]",

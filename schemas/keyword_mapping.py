@@ -105,7 +105,10 @@ class KeywordMapping(BaseModel):
     ] = None
     planes: Annotated[
         dict[Literal["mask", "variance", "science", "template"], int | str],
-        Field(description="Extensions of other planes in the same file; a mask is bad where it is not 0."),
+        Field(
+            description="Extensions of other planes in the same file; a mask is bad where it is not 0, or as its "
+            "`MP_…` cards tell."
+        ),
     ] = {}
     checksum: Annotated[
         Literal["check", "ignore"],

@@ -31,6 +31,7 @@ FAINT_STARS = 5
 
 _ASSUMED_FWHM, _ASSUMED_ERR = 2.5, 1.0
 _PEDESTAL = 10.0  # times the noise: a difference image has less background left, a sky image more
+_MOSTLY = 0.5  # share of unusable pixels: a mask upside down has more
 _FAINT = 8.0  # minimum peak of a star, times the noise
 _UNSURE = 0.05  # errors added to those of width (relative) and 1 / beta if from few faint stars
 _FIELD_STARS = 200  # maximum number of stars used for the PSF's variation over the image
@@ -103,6 +104,9 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
         flags.add("uneven_background")
     if "science" not in planes and abs(background) > _PEDESTAL * noise:
         flags.add("high_background")
+    masked = 1 - counts.good / math.prod(raw.planes["difference"].shape)
+    if masked > _MOSTLY:
+        flags.add("mostly_masked")
     correlation = noise_correlation(image, state.usable, background, noise)
     shape = raw.planes["difference"].shape
     # A sample of a large image does not tell where its pixels are.
@@ -115,7 +119,7 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
         noise=noise,
         noise_correlation=tuple(map(tuple, correlation.tolist())),
         noise_variation=varying,
-        masked_fraction=1 - counts.good / math.prod(shape),
+        masked_fraction=masked,
         planes=tuple(sorted(raw.planes.keys() - {"difference", "mask"})),
         flags=tuple(sorted(flags)),
     )

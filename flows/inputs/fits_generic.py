@@ -24,7 +24,7 @@ from flows.inputs.fits_layout import detector_of, layout_of, left_out
 from flows.inputs.fits_site import site_of
 from flows.inputs.fits_times import moment_of
 from flows.inputs.fits_units import ASSUMED_GAIN, LEAST_GAIN, Gain, Unit, electrons_per_adu, fwhm_of, gain_of, unit_of
-from flows.inputs.mask_bits import plain_mask
+from flows.inputs.mask_bits import named_mask
 from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.sky.times import night_label
 from schemas.errors import BadInput, Misconfigured
@@ -231,7 +231,7 @@ GENERIC = FitsFormat(
     layout_of,
     _identity,
     _calibration,
-    plain_mask,
+    named_mask,
     _band,
     _saturation,
     wcs_required=False,

@@ -55,6 +55,16 @@ def plain_mask(mask: NDArray[Any], _header: fits.Header) -> NDArray[np.uint16]:
     return np.where(np.nan_to_num(mask, nan=1) != 0, MaskPlane.BAD.value, 0).astype(np.uint16)
 
 
+def named_mask(mask: NDArray[Any], header: fits.Header) -> NDArray[np.uint16]:
+    """Translate a mask by the planes that its header numbers, if it does; else mark all pixels other than 0 as bad."""
+    return (rubin_mask if has_named_planes(header) else plain_mask)(mask, header)
+
+
+def has_named_planes(header: fits.Header) -> bool:
+    """Return whether a header numbers the planes of its mask, as Rubin's pipelines write it."""
+    return any(key.startswith("MP_") for key in header)
+
+
 def translated(mask: NDArray[Any], bits: Mapping[int, MaskPlane]) -> NDArray[np.uint16]:
     """Return a mask in our bits.
 

@@ -41,7 +41,7 @@ from flows.inputs.fits_rows import FitsRows
 from flows.inputs.fits_rubin import RUBIN
 from flows.inputs.fits_ztf import ZTF, is_ztf_mask
 from flows.inputs.image_rows import Plane, PlaneRows, changed
-from flows.inputs.mask_bits import plain_mask, rubin_mask, ztf_mask
+from flows.inputs.mask_bits import has_named_planes, named_mask, ztf_mask
 from flows.inputs.npz_llnl import read_stack_image, stack_key
 from flows.inputs.source import REFERENCE, RawExposure, Source
 from flows.inputs.wcs_cards import equinox_of_epoch, same_grid, wcs_cards
@@ -417,9 +417,8 @@ def _stamp(stamp: NDArray[np.float32], where: str) -> tuple[float, float]:
 
 def _foreign_mask(pixels: Plane, headers: Headers, header: fits.Header) -> Plane:
     def bits(some: NDArray[Any]) -> NDArray[np.uint16]:
-        if any(key.startswith("MP_") for key in header):
-            return rubin_mask(some, header)
-        return ztf_mask(some, header) if any(is_ztf_mask(one) for one in headers) else plain_mask(some, header)
+        is_ztf = not has_named_planes(header) and any(is_ztf_mask(one) for one in headers)
+        return (ztf_mask if is_ztf else named_mask)(some, header)
 
     return changed(pixels, bits, "uint16")
 

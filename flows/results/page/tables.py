@@ -163,7 +163,8 @@ _NOTES = {
     "assumed_pixel_unit": "unit assumed", "assumed_psf_unit": "unit of PSF assumed", "assumed_site": "site assumed",
     "ambiguous_time": "time in doubt", "asinh_pixels": "pixels made linear",
     "colour_mosaic": "pixels of three colours", "planes_left_out": "extensions not used",
-    "psf_differs": "PSF of header and stars differ", "high_background": "background far from 0",
+    "mostly_masked": "mostly masked", "psf_differs": "PSF of header and stars differ",
+    "high_background": "background far from 0",
     "template_band": "template of another band", "uneven_background": "background made even",
     "unknown_unit": "unit not known",
 }  # fmt: skip

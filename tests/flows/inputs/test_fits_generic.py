@@ -171,6 +171,23 @@ def test_planes_in_other_extensions(write, sky):
     assert "BPM" in refused("missing_extension", write(*extensions), planes={"mask": "DQ"})
 
 
+def test_a_mask_that_numbers_its_planes_is_bad_where_these_are(write, sky):
+    """What an upstream pipeline has detected is what is to be found."""
+    mask = np.zeros(sky.shape, np.int32)
+    mask[4, 5], mask[6, 7] = 32, 2
+    planes = fits.ImageHDU(mask, fits.Header({"MP_SAT": 1, "HIERARCH MP_DETECTED": 5}), name="MASK")
+    _, found = prepare(write(planes), Settings(fits={**MAPPING, "planes": {"mask": "MASK"}}))
+    assert (found["mask"][4, 5], found["mask"][6, 7]) == (MaskPlane.DETECTED, MaskPlane.SAT)
+
+
+@pytest.mark.parametrize(("good", "flagged"), [(0, False), (1, True)])
+def test_a_mask_that_is_upside_down_is_asked_about(write, sky, good, flagged):
+    mask = np.full(sky.shape, good, np.uint8)
+    mask[:40] = 1 - good
+    info = info_of(write(fits.ImageHDU(mask, name="MASK")), planes={"mask": "MASK"})
+    assert ("mostly_masked" in info.flags) == flagged
+
+
 def test_the_image_may_be_in_a_named_extension(write, sky):
     source = write(fits.ImageHDU(sky + 500, name="DIFF"))
     assert info_of(source, extension="DIFF").background == pytest.approx(500, abs=1)
