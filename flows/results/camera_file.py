@@ -11,10 +11,10 @@ from flows.inputs.comment_words import head_unit
 from flows.inputs.fits_damage import value_of
 from flows.inputs.fits_header import HeaderOrigin, Keywords
 from flows.inputs.fits_layout import DETECTORS, PLANES
-from flows.inputs.fits_times import STANDARD
+from flows.inputs.fits_times import DAY_NUMBERS, STANDARD
 from flows.inputs.fits_units import unit_of_width
 from flows.results.inspection import Extension, Inspection
-from flows.results.likely_keywords import DAY_NUMBERS, FLUX_OF_ZERO, SATURATIONS, VISITS, ZERO_POINTS, zero_point_of
+from flows.results.likely_keywords import FLUX_OF_ZERO, SATURATIONS, VISITS, ZERO_POINTS, zero_point_of
 from kernels.psf.gaussian_mixture import fwhm_with_pixels
 from schemas.errors import Misconfigured
 

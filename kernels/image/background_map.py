@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from kernels.image.noise import MAD_TO_SIGMA, without_steps
 from kernels.image.order_statistic import median
+from kernels.image.variation import cells_of, with_nearest
 
-_CELL = 256  # px, approximate: side of the cells with one level
 _SAMPLE = 4_000  # approximate number of pixels of a cell that are used: a level is good to 2 % of the noise
 _LEAST = 1_000  # minimum number of these for a level
 _EVEN = 0.2  # of the noise: a smaller scatter of the levels adds less than 2 % to the noise, and is left
@@ -47,15 +47,12 @@ def uneven_background(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> 
         Cells with too few pixels have the level of the nearest that has enough. None where the levels scatter by less
         than a fifth of the noise within the cells.
     """
-    rows, columns = (np.linspace(0, size, max(1, round(size / _CELL)) + 1).astype(np.intp) for size in image.shape)
-    shape = len(rows) - 1, len(columns) - 1
-    step = max(1, int((image.size / (shape[0] * shape[1]) / _SAMPLE) ** 0.5))
-    cells = [np.s_[y0:y1:step, x0:x1:step] for y0, y1 in _pairs(rows) for x0, x1 in _pairs(columns)]
+    rows, columns, cells = cells_of(image.shape, _SAMPLE)
     level, noise = np.array([_level_and_noise(image[here], usable[here]) for here in cells]).T
     known = np.isfinite(level)
     if known.sum() < 2 or np.std(level[known]) <= _EVEN * np.median(noise[known]):
         return None
-    values = _with_nearest((level - np.median(level[known])).reshape(shape))
+    values = with_nearest((level - np.median(level[known])).reshape(len(rows) - 1, len(columns) - 1))
     return Levels(values, *((edges[:-1] + edges[1:] - 1) / 2 for edges in (rows, columns)))
 
 
@@ -67,10 +64,6 @@ def level_background(image: NDArray[np.float32], levels: Levels, y0: int = 0) ->
         row -= (lines[above] * (1 - down) + lines[below] * down).astype(np.float32)
 
 
-def _pairs(edges: NDArray[np.intp]) -> list[tuple[int, int]]:
-    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
-
-
 def _level_and_noise(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> tuple[float, float]:
     """Return the median of a cell and the noise about it; NaN where too little of it counts."""
     values = image[usable]
@@ -79,15 +72,6 @@ def _level_and_noise(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> t
     values = without_steps(values).astype(np.float64)
     middle = median(values)
     return middle, median(np.abs(values - middle)) * MAD_TO_SIGMA
-
-
-def _with_nearest(values: Floats) -> Floats:
-    """Replace NaN by the value of the nearest cell that has one."""
-    known = np.argwhere(np.isfinite(values))
-    for row, column in np.argwhere(~np.isfinite(values)):
-        nearest = known[np.square(known - (row, column)).sum(1).argmin()]
-        values[row, column] = values[tuple(nearest)]
-    return values
 
 
 def _linear(at: NDArray[np.intp], nodes: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:

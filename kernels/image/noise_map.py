@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from kernels.image.noise import MAD_TO_SIGMA, without_steps
 from kernels.image.order_statistic import median
+from kernels.image.variation import cells_of, with_nearest
 from schemas.exposure import Variation
 
-_CELL = 256  # px, approximate: side of the cells with one noise value
 _SAMPLE = 20_000  # approximate number of pixels of a cell that are used
 _LEAST = 1_000  # minimum number of these for a noise value
 _EVEN = 0.1  # smaller variations are ignored: stars in a cell cause half of that
@@ -39,14 +39,8 @@ def noise_variation(
     Cells of about 256 px: the square root of the median variance; else 1.4826 times the median absolute deviation,
     which is good to 1 % in a cell. Cells with too few pixels have the value of the nearest that has enough.
     """
-    rows, columns = (max(1, round(size / _CELL)) for size in image.shape)
-    edges = [np.linspace(0, size, n + 1).astype(int) for size, n in zip(image.shape, (rows, columns), strict=True)]
-    step = max(1, int((image.size / (rows * columns) / _SAMPLE) ** 0.5))
-    cells = [
-        np.s_[edges[0][row] : edges[0][row + 1] : step, edges[1][column] : edges[1][column + 1] : step]
-        for row in range(rows)
-        for column in range(columns)
-    ]
+    rows, columns, cells = cells_of(image.shape, _SAMPLE)
+    shape = len(rows) - 1, len(columns) - 1
     seen = np.array([_spread(image[here], usable[here]) for here in cells])
     if variance is not None:
         told = np.sqrt([_middle(variance[here], usable[here]) for here in cells])
@@ -54,11 +48,11 @@ def noise_variation(
         seen = told * np.median((seen / told)[known]) if known.any() else seen
     if not np.isfinite(seen).any():
         return None
-    relative = _filled(seen.reshape(rows, columns) / noise)
+    relative = with_nearest(seen.reshape(shape) / noise)
     if np.ptp(relative) < _EVEN:
         return None
     values = np.clip(relative, 1 / _MOST, _MOST).round(4).tolist()
-    steps = [size / n for size, n in zip(image.shape, (rows, columns), strict=True)]
+    steps = [size / n for size, n in zip(image.shape, shape, strict=True)]
     nodes = [(0.5 * one - 0.5, one) for one in steps]
     return Variation(values=(tuple(map(tuple, values)),), y=nodes[0], x=nodes[1])
 
@@ -83,12 +77,3 @@ def _median(values: NDArray[np.floating], pixels: int) -> float:
     """Return the median of what is finite of a cell; NaN where that is too little of its ``pixels``."""
     values = values[np.isfinite(values)]
     return median(values.astype(np.float64)) if values.size >= max(1, min(_LEAST, pixels // 4)) else np.nan
-
-
-def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Replace NaN by the value of the nearest cell that has one."""
-    known = np.argwhere(np.isfinite(values))
-    for row, column in np.argwhere(~np.isfinite(values)):
-        nearest = known[np.square(known - (row, column)).sum(1).argmin()]
-        values[row, column] = values[tuple(nearest)]
-    return values

@@ -1,5 +1,6 @@
 """Variation of a quantity over an image, on a mesh."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,31 @@ from schemas.exposure import Variation
 _SAMPLE = 20_000  # approximate number of pixels of a variance plane that are examined
 _WEIGHTLESS = 1e6  # times the variance of the sky: more than the light of unsaturated pixels adds
 
+_CELL = 256  # px, approximate: side of the cells in which a quantity is measured
+
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
+
+
+def cells_of(shape: tuple[int, ...], sample: int) -> tuple[Places, Places, list[tuple[slice, slice]]]:
+    """Return the edges of the rows and the columns of cells of about 256 px, and about ``sample`` pixels of each."""
+    rows, columns = (np.linspace(0, size, max(1, round(size / _CELL)) + 1).astype(np.intp) for size in shape)
+    step = max(1, int((shape[0] * shape[1] / ((len(rows) - 1) * (len(columns) - 1)) / sample) ** 0.5))
+    cells = [
+        (slice(y0, y1, step), slice(x0, x1, step))
+        for y0, y1 in pairwise(rows.tolist())
+        for x0, x1 in pairwise(columns.tolist())
+    ]
+    return rows, columns, cells
+
+
+def with_nearest(values: Floats) -> Floats:
+    """Replace NaN in an array (rows, columns) by the value of the nearest cell that has one, and return it."""
+    known = np.argwhere(np.isfinite(values))
+    for row, column in np.argwhere(~np.isfinite(values)):
+        nearest = known[np.square(known - (row, column)).sum(1).argmin()]
+        values[row, column] = values[tuple(nearest)]
+    return values
 
 
 def varied(variation: Variation, x: NDArray[Any], y: NDArray[Any]) -> Floats:
