@@ -4,13 +4,10 @@ import hashlib
 import os
 import platform
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
-import numba
-import torch
-
 from benchmarks.command_line import command_line
-from flows.training.bench.exposure import use_threads
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -24,6 +21,8 @@ SECTION = "<!-- section -->"
 
 def options(description, repeats):
     """Read the command line of a section and set the threads."""
+    from flows.training.bench.exposure import use_threads  # with torch
+
     chosen = command_line(
         description, threads=len(os.sched_getaffinity(0)), repeats=(repeats, "rounds; medians are reported"),
         draw=(False, "write the picture in docs/images, too"),
@@ -54,7 +53,8 @@ def table(headings, rows):
 
 def machine(threads):
     """Return in words what the figures were measured on."""
-    versions = f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}, numba {numba.__version__}"
+    torch, numba = (version(name).split("+")[0] for name in ("torch", "numba"))
+    versions = f"Python {platform.python_version()}, torch {torch}, numba {numba}"
     return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}; {versions}"
 
 
