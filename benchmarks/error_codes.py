@@ -167,7 +167,8 @@ def given(call: ast.Call, place: int, name: str) -> ast.expr | None:
     return named or (call.args[place] if place < len(call.args) else None)
 
 
-def messages() -> list[Message]:
+@cache
+def messages() -> tuple[Message, ...]:
     """Return every message that the packages can raise, by code."""
     found: dict[Message, None] = {}
     for at in modules():
@@ -175,7 +176,7 @@ def messages() -> list[Message]:
             for call in at.calls.get(kind, []):
                 found |= dict.fromkeys(told(call, kind, at))
         found |= dict.fromkeys(of_extras(at))
-    return sorted(found, key=lambda one: (one.code, one.kind, one.problem))
+    return tuple(sorted(found, key=lambda one: (one.code, one.kind, one.problem)))
 
 
 def of_extras(at: Module) -> Iterator[Message]:

@@ -259,12 +259,13 @@ def is_error(name: str) -> bool:
 def main() -> None:
     """Write the pages, or say which differ."""
     check = command_line(__doc__, check=(False, "write nothing; exit code 1 if a page differs")).check
-    stale = [name for name, text in pages().items() if not same(FOLDER / name, text)]
+    made = pages()
+    stale = [name for name, text in made.items() if not same(FOLDER / name, text)]
     if check and stale:
         sys.exit(f"differ from the code: {', '.join(stale)}; python -m benchmarks.reference writes them.")
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in stale:
-        (FOLDER / name).write_text(pages()[name])
+        (FOLDER / name).write_text(made[name])
 
 
 def same(path: Path, text: str) -> bool:

@@ -27,6 +27,7 @@ def test_committed_pages_are_what_the_generator_makes(pages, name):
 
 def test_a_changed_page_is_noticed(pages, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(reference, "FOLDER", tmp_path)
+    monkeypatch.setattr(reference, "pages", lambda: pages)
     monkeypatch.setattr(sys, "argv", ["reference"])
     reference.main()
     assert {path.name for path in tmp_path.iterdir()} == pages.keys()
