@@ -38,6 +38,9 @@ MALLOC = {
     # by page, which takes half of the search time.
     "MALLOC_TRIM_THRESHOLD_": str(2**27),
     "MALLOC_MMAP_THRESHOLD_": str(2**26),
+    # A worker computes in a thread. The memory that the allocator keeps for one other than the first comes in pieces of
+    # 64 MiB, too small for a second image, and goes back whenever a piece is empty.
+    "MALLOC_ARENA_MAX": "1",
 }
 """Settings of the memory allocator, which reads them when a process starts."""
 
