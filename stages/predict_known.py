@@ -137,7 +137,7 @@ def object_id(designation: str) -> int:
 
 STAGE = Stage(
     name="predict_known",
-    version="6",
+    version="7",
     per="exposure",
     needs=(MASK, ORBITS),
     gives=SS_EPHEMERIS,

@@ -137,7 +137,7 @@ def _elements(catalogue: "OrbitCatalogue", designation: str) -> dict[str, Any]:
     found = np.flatnonzero(catalogue.orbits.designation == designation.encode())
     if not len(found):
         return {}
-    one = catalogue.orbits.take(found[:1])
+    one = catalogue.orbits.take(found[-1:])
     (q,), (e,), (axis,), (u,) = one.nearest, one.eccentricity, one.axis, one.uncertainty
     numbers = {
         "a": axis, "e": e, "q": q, "i": one.inclination[0], "node": one.node[0], "argperi": one.perihelion[0],

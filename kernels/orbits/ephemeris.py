@@ -123,10 +123,16 @@ class OrbitCatalogue:
     def in_field(
         self, observer: Observer, code: str, toward: Floats, radius: float, faintest: float = math.inf
     ) -> KnownObjects:
-        """Return the objects in a round field; parameters as of `FieldCatalogue`."""
+        """Return the objects in a round field; parameters as of `FieldCatalogue`.
+
+        Of several orbits of an object the one that tells its place best is used, of equally good ones the last.
+        """
         index, seen = self.seen(observer, toward, radius, faintest)
         names = [name.decode("ascii") for name in self.orbits.designation[index].tolist()]
-        return KnownObjects(names, seen, self.uncertainty(index, observer, seen))
+        uncertainty = self.uncertainty(index, observer, seen)
+        worst_first = np.lexsort((np.arange(len(names)), -uncertainty)).tolist()
+        best = np.array(sorted({names[n]: n for n in worst_first}.values()), np.intp)
+        return KnownObjects([names[n] for n in best], seen.take(best), uncertainty[best])
 
     def seen(
         self, observer: Observer, toward: Floats, radius: float, faintest: float = math.inf

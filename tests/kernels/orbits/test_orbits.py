@@ -54,6 +54,19 @@ def test_a_field_holds_its_comets():
         assert known.seen.ra[0] == pytest.approx(seen.ra[n], abs=1e-7)
 
 
+def test_of_several_orbits_of_an_object_the_surest_is_seen_and_of_equals_the_last():
+    orbits, observer = asteroids(1, EPOCH), observer_at(EPOCH + 30, OBSERVATORIES["I41"])
+    place = observe(orbits, observer)
+    toward = unit_vectors(place.ra, place.dec)[0]
+    for uncertainty, kept in (([3, 0, 2], 1), ([0, 4, 0], 2), ([0, 0, 3], 1)):
+        several = orbits.take(np.zeros(3, int))._replace(uncertainty=np.array(uncertainty, float))
+        several = several._replace(magnitude=np.array([12.0, 13.0, 14.0]))
+        known = OrbitCatalogue(several).in_field(observer, "I41", toward, 1.0)
+        assert known.names == ["2026 TA0"]
+        assert known.seen.magnitude == pytest.approx(place.magnitude - orbits.magnitude + 12 + kept)
+        assert len(known.uncertainty) == 1
+
+
 def test_elements_of_ellipses_are_those_given():
     orbits = asteroids(50, EPOCH)
     assert ((orbits.anomaly >= 0) & (orbits.anomaly < 360)).all()
