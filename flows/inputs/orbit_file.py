@@ -55,6 +55,7 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 _ZERO = date(1858, 11, 17).toordinal()
 _CENTURIES = {"I": 1800, "J": 1900, "K": 2000}
 _RULE = b"-----"  # how the line below a heading begins
+_GZIP = b"\x1f\x8b"  # how a file packed by gzip begins
 _NAMED = 3  # maximum number of damaged lines that are named
 _REMEDY = "give MPCORB.DAT or CometEls.txt of the Minor Planet Center, or lines in their formats."
 
@@ -65,7 +66,7 @@ def read_orbits(path: Path) -> OrbitCatalogue:
     Parameters
     ----------
     path
-        Text, optionally compressed (.gz). Lines between the orbits above, if any, and a line of dashes are a heading;
+        Text, optionally compressed by gzip. Lines between the orbits above, if any, and a line of dashes are a heading;
         blank lines are ignored; each other line is an asteroid as in MPCORB, or a comet as in CometEls.txt. Lines with
         a missing or impossible number are left out; a warning names the first ones.
 
@@ -130,7 +131,10 @@ def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def _opened(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    """Open a file, packed by gzip or not, whatever its name says: downloads are unpacked on the way, or renamed."""
+    with path.open("rb") as file:
+        packed = file.read(len(_GZIP)) == _GZIP
+    return gzip.open(path, "rb") if packed else path.open("rb")
 
 
 def _parsed(lines: list[bytes]) -> tuple[Orbits, NDArray[np.bool_]]:

@@ -146,6 +146,13 @@ def test_what_is_written_is_read(tmp_path, packed):
             np.testing.assert_allclose(column, getattr(orbits, name), atol=1e-9, err_msg=name)
 
 
+@pytest.mark.parametrize(("name", "content"), [("o.DAT", gzip.compress), ("o.GZ", gzip.compress), ("o.gz", bytes)])
+def test_a_file_is_packed_by_gzip_if_it_begins_so_whatever_its_name(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content(f"{CERES}\n".encode()))
+    assert read_orbits(path).orbits.designation.tolist() == [b"(1) Ceres"]
+
+
 def test_blocks_join(tmp_path, monkeypatch):
     monkeypatch.setattr("flows.inputs.orbit_file._LINES", 7)
     orbits = asteroids(20, 61000.0)
