@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from flows.inputs.source import Source, name_of
-from flows.pipeline.lineage import Stored, memo_of, trace, verdict_digest
+from flows.pipeline.lineage import Stored, is_whole, memo_of, trace, verdict_digest
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item, Outcome, trouble_of
 from flows.pipeline.provenance import provenance_of
@@ -16,6 +16,7 @@ from flows.storage.catalog_parts import withdraw
 from flows.storage.ledger import Ledger, unpublish
 from flows.storage.quarantine import Quarantine
 from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.forced import FORCED_SOURCE
 from schemas.ledger import PREVIOUS, DatasetRecord, ExposureRecord, Previous, SourceFile, file_of_source
 from schemas.settings import Settings
 from schemas.stage import Stage
@@ -65,12 +66,20 @@ class Recorder:
         self._withdraw_superseded(item)
         record = self._record(item, stored.info.source_sha256, stored.lineage.final, outcome)
         files, flags = _files(item, stored), stored.info.flags
-        more = {"datasets": dict(datasets), "sky": stored.sky, "source_files": files, "flags": flags}
+        datasets = {**self._measured_before(item, outcome), **datasets}
+        more = {"datasets": datasets, "sky": stored.sky, "source_files": files, "flags": flags}
         self._ledger.put(record.model_copy(update=more))
         self._withdraw(item, keep={dataset.path for dataset in datasets.values()})
         for name in (name_of(item.source), *_replaced(item)):
             if self._quarantine.path(name).exists():
                 self._quarantine.clear(name)
+
+    def _measured_before(self, item: Item, outcome: Outcome) -> dict[str, DatasetRecord]:
+        """Return the forced photometry of an exposure whose detections were kept: its pixels are the same."""
+        entry = item.record.datasets.get(FORCED_SOURCE.name) if item.record is not None else None
+        if outcome.searched or entry is None or not is_whole(self._out / entry.path, entry.sha256):
+            return {}
+        return {FORCED_SOURCE.name: entry}
 
     def quarantined(self, item: Item, error: BadInput) -> Outcome:
         """Quarantine an exposure, and withdraw what was published from earlier content of its file.

@@ -9,6 +9,7 @@ from flows.nights.recorder import PASSING, Recorder
 from flows.pipeline.lineage import Stored, memo_name, trace, verdict_digest
 from flows.pipeline.models import model_digests
 from flows.pipeline.outcome import Item, Outcome
+from flows.storage.digest import content_digest
 from flows.storage.ledger import Ledger
 from schemas.errors import BadInput
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
@@ -64,6 +65,21 @@ def test_records_what_is_done_and_withdraws_what_is_not_published_any_more(recor
     again = Item(item.source, KEY, item.stat, record=record)
     recorder.done(again, stored(item), {"kept": both["kept"]}, outcome)
     assert [path.name for path in (tmp_path / "out" / "catalogs").iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("searched", "whole", "stays"), [(False, True, True), (True, True, False), (False, False, False)]
+)
+def test_forced_photometry_stays_while_the_detections_do(recorder, item, tmp_path, searched, whole, stays):
+    """A new file of orbits, say, makes other catalogues of the same pixels."""
+    path = tmp_path / "out" / "catalogs" / "forced.parquet"
+    entry = publish(tmp_path, path.name)
+    entry = entry.model_copy(update={"sha256": content_digest(path) if whole else "other"})
+    recorder.done(item, stored(item), {"forced_source": entry}, Outcome(item, "done"))
+    again = replace(item, record=Ledger(tmp_path / "out").get(KEY))
+    recorder.done(again, stored(item), {}, Outcome(again, "done", searched=searched))
+    assert Ledger(tmp_path / "out").get(KEY).datasets == ({"forced_source": entry} if stays else {})
+    assert path.exists() is stays
 
 
 @pytest.mark.parametrize("is_moved", [True, False])
