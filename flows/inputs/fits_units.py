@@ -9,7 +9,7 @@ from astropy import units
 
 from flows.inputs.comment_words import gain_unit, head_unit
 from flows.inputs.fits_header import HeaderOrigin, Keywords
-from flows.inputs.wcs_cards import pixel_scale_arcsec
+from flows.inputs.wcs_cards import pixel_area_arcsec2, pixel_scale_arcsec
 from schemas.errors import BadInput
 from schemas.exposure import NJY_ZERO_POINT
 from schemas.keyword_mapping import FwhmFromHeader, KeywordMapping, PixelUnit, WidthUnit
@@ -60,7 +60,7 @@ class Unit(NamedTuple):
         if self.name == "MJy/sr":
             if wcs is None:
                 return None
-            jansky = 1e6 * pixel_scale_arcsec(wcs) ** 2 / _ARCSEC2_PER_SR
+            jansky = 1e6 * pixel_area_arcsec2(wcs) / _ARCSEC2_PER_SR
         elif self.name in _JANSKY:
             jansky = _JANSKY[self.name]
         else:

@@ -135,6 +135,13 @@ def pixel_scale_arcsec(cards: str) -> float:
     return float(np.mean(proj_plane_pixel_scales(world_of(cards).celestial))) * 3600
 
 
+def pixel_area_arcsec2(cards: str) -> float:
+    """Return the area of a pixel at the reference point, arcsec², from the cards of `wcs_cards`."""
+    from astropy.wcs.utils import proj_plane_pixel_area
+
+    return float(proj_plane_pixel_area(world_of(cards).celestial)) * 3600**2
+
+
 def same_grid(cards: str, others: str, shape: tuple[int, int], within: float = 0.5) -> bool:
     """Return whether two WCS agree at the corners and centre of an image (ny, nx) to ``within`` px."""
     far_y, far_x = shape[0] - 1, shape[1] - 1
