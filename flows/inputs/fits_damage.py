@@ -57,6 +57,26 @@ def value_of(header: fits.Header, name: str) -> Any:
         return None
 
 
+def require_one_value(header: fits.Header, name: str, where: str) -> None:
+    """Refuse a keyword that a header has several times with different values: the standard does not say which counts.
+
+    Raises
+    ------
+    BadInput
+        ``invalid_keyword``.
+    """
+    if (count := header.count(name)) < 2:
+        return
+    values = [header[name, number] for number in range(count)]
+    if len(set(map(str, values))) > 1:
+        raise BadInput(
+            "invalid_keyword",
+            where,
+            f"{name} is there {count} times with different values: {', '.join(map(repr, values))}.",
+            f"leave one of them in the header, or name another keyword than {name} in the settings, section [fits].",
+        )
+
+
 def is_stated(header: fits.Header, name: str) -> bool:
     """Return whether a keyword has a value: a blank CHECKSUM or DATASUM means unknown (FITS 4.0, 4.4.2.7)."""
     value = value_of(header, name)

@@ -13,7 +13,7 @@ from astropy.time import Time, TimeDelta
 from erfa import ErfaWarning
 from numpy.typing import NDArray
 
-from flows.inputs.fits_damage import value_of
+from flows.inputs.fits_damage import require_one_value, value_of
 from kernels.sky.times import night_label, tai
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureInfo, ExposureKey, PsfModel
@@ -157,7 +157,7 @@ class Keywords:
         Raises
         ------
         BadInput
-            ``missing_keyword``.
+            ``missing_keyword``; ``invalid_keyword``: it is there several times, with different values.
         """
         found = self.find(*names)
         if found is None:
@@ -171,6 +171,8 @@ class Keywords:
                 "add it to the file's header, or map another one in the settings, section [fits]: "
                 "nightstride inspect FILE --write shows which there are.",
             )
+        if (header := self._header(found[0])) is not None:
+            require_one_value(header, found[0], self.where)
         return found
 
     def text(self, *names: str) -> str:
@@ -218,13 +220,17 @@ class Keywords:
 
     def comment(self, name: str) -> str:
         """Return the comment of the card whose value `find` returns; "" if there is none."""
-        header = next((one for one in self.headers if Keywords(self.where, (one,)).has(name)), None)
+        header = self._header(name)
         return "" if header is None else str(header.comments[name])
 
     def primary_first(self) -> "Keywords | None":
         """Return the same keywords, primary header first; None if the image's own header is the primary one."""
         own, primary = self.headers[0], self.headers[-1]
         return None if own is primary else Keywords(self.where, (primary, own))
+
+    def _header(self, name: str) -> fits.Header | None:
+        """Return the header whose value `find` returns."""
+        return next((one for one in self.headers if Keywords(self.where, (one,)).has(name)), None)
 
     def _found(self, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         for name in names:

@@ -103,7 +103,7 @@ def unit_of(words: Keywords, mapping: KeywordMapping) -> Unit:
     found = words.find("BUNIT")
     if found is None:
         return Unit("adu", HeaderOrigin("pixel_unit", note="no BUNIT: taken as adu", assumed=True))
-    name = unit_named(str(found[1]))
+    name = unit_named(words.text("BUNIT"))
     if name == "unknown":
         note = "is not a unit known here: gain is left out; name it in the settings, fits.pixel_unit"
         return Unit(name, HeaderOrigin("pixel_unit", "BUNIT", note, UNKNOWN_UNIT))

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from flows.inputs.fits_damage import value_of
+from flows.inputs.fits_damage import require_one_value, value_of
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ def _value(header: fits.Header, key: str, where: str) -> Any:
     """Return the value of a card; None if it has none and none is required."""
     try:
         value = header[key]
+        require_one_value(header, key, where)
     except fits.VerifyError:
         raise _invalid(where, key, "has no value that can be read") from None
     if value is None or isinstance(value, fits.card.Undefined):

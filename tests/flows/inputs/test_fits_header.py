@@ -77,6 +77,18 @@ def test_empty_values_are_no_values():
     assert words({"DETECTOR": "   "}, {"DETECTOR": 4}).integer("DETECTOR", below=10) == 4
 
 
+@pytest.mark.parametrize(("values", "one"), [((30.0, 30.0), True), ((30.0, 60.0), False), (("r", "g"), False)])
+def test_a_keyword_with_two_values_is_refused(values, one):
+    """A pipeline has appended its own, and the standard does not say which counts."""
+    header = fits.Header([("EXPTIME", value) for value in values])
+    found = Keywords("x.fits", (header, fits.Header({"EXPTIME": 5.0})))
+    if one:
+        assert found.number("EXPTIME") == 30
+        return
+    for call in (found.text, found.required):
+        assert "EXPTIME is there 2 times" in refused("invalid_keyword", lambda call=call: call("EXPTIME"))
+
+
 def test_missing_keywords_are_named():
     assert "EXPTIME or EXPOSURE" in refused("missing_keyword", lambda: words().number("EXPTIME", "EXPOSURE"))
     assert "FILTER has no value" in refused("missing_keyword", lambda: words({"FILTER": " "}).text("BAND", "FILTER"))

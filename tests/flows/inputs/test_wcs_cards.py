@@ -168,6 +168,13 @@ def test_text_that_is_no_number_is_named(key, text):
     assert caught.value.code == "invalid_keyword"
 
 
+def test_a_card_with_two_values_is_refused():
+    header = fits.Header([*TAN.items(), ("CRVAL1", 151.0)])
+    with pytest.raises(BadInput, match=r"CRVAL1 is there 2 times with different values: 8\.25, 151\.0") as caught:
+        wcs_cards((header,), "x.fits", SHAPE)
+    assert caught.value.code == "invalid_keyword"
+
+
 def test_pixels_without_a_size_have_no_place():
     with pytest.raises(BadInput, match="no keyword CD1_1 or CDELT1") as caught:
         cards_of({key: value for key, value in TAN.items() if key not in MATRIX})
