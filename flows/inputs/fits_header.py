@@ -138,10 +138,13 @@ class Keywords:
         URI, for messages.
     headers
         The image's own header first, then the primary one.
+    mapped
+        Whether settings can name other keywords.
     """
 
     where: str
     headers: tuple[fits.Header, ...]
+    mapped: bool = True
 
     def find(self, *names: str) -> tuple[str, Any] | None:
         """Return the first of ``names`` that is present and not empty, with its value."""
@@ -169,7 +172,9 @@ class Keywords:
                 if empty is None
                 else f"{empty} has no value that can be read.",
                 "add it to the file's header, or map another one in the settings, section [fits]: "
-                "nightstride inspect FILE --write shows which there are.",
+                "nightstride inspect FILE --write shows which there are."
+                if self.mapped
+                else "add it to the file's header.",
             )
         if (header := self._header(found[0])) is not None:
             require_one_value(header, found[0], self.where)

@@ -16,6 +16,7 @@ from flows.inputs.fits_header import (
     time_scale,
 )
 from flows.inputs.fits_layout import extension_name
+from flows.inputs.fits_site import ASSUMED_SITE
 from flows.inputs.fits_units import Unit, gain_of, unit_named
 from flows.inputs.mask_bits import rubin_mask
 from schemas.errors import BadInput
@@ -40,6 +41,9 @@ _TIMES: dict[str, tuple[Literal["isot", "mjd"], Literal["start", "middle"]]] = {
     "MJD": ("mjd", "start"),
 }
 _LONGITUDE = ("OBS-LONG", "OBSLON")
+_AT_RUBIN = ("LSST", "LATISS", "DECAM")
+"""How the names of instruments begin that are there, or ten kilometres away."""
+
 _FWHM = ("PSF_FWHM", "PSFFWHM")
 _SIGMA_TO_FWHM = 2 * math.sqrt(2 * math.log(2))
 
@@ -59,22 +63,32 @@ def _layout(headers: Headers, _where: str, _mapping: KeywordMapping) -> Mapping[
 
 
 def _keywords(headers: Headers, where: str) -> Keywords:
-    return Keywords(where, (headers[_by_name(headers)["difference"]], headers[0]))
+    return Keywords(where, (headers[_by_name(headers)["difference"]], headers[0]), mapped=False)
 
 
-def _identity(headers: Headers, where: str, _mapping: KeywordMapping) -> Identity:
+def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity:
     words = _keywords(headers, where)
     exposure_time = words.number("EXPTIME", least=0, most=1e5)
-    place = words.optional(*_LONGITUDE)
-    longitude = PACHON_LONGITUDE if place is None else place
+    found = words.find("INSTRUMENT", "INSTRUME", "LSST BUTLER DATAID INSTRUMENT")
+    instrument = str(found[1]) if found else "LSSTCam"
+    longitude, origins = _site(words, mapping, instrument)
     when = _when(words, exposure_time, longitude)
     key = ExposureKey(
         night=when.night, visit=words.integer(*_VISIT, below=2**42), detector=words.integer(*_DETECTOR, below=2**9)
     )
     band = _band(words)
-    found = words.find("INSTRUMENT", "INSTRUME", "LSST BUTLER DATAID INSTRUMENT")
-    instrument = str(found[1]) if found else "LSSTCam"
-    return Identity(key, instrument, band, when.midpoint_mjd_tai, exposure_time, longitude)
+    return Identity(key, instrument, band, when.midpoint_mjd_tai, exposure_time, longitude, origins)
+
+
+def _site(words: Keywords, mapping: KeywordMapping, instrument: str) -> tuple[float, tuple[HeaderOrigin, ...]]:
+    """Return the longitude: that of the header, else Rubin's, which for another instrument is a guess."""
+    place = words.optional(*_LONGITUDE)
+    if place is not None or instrument.upper().startswith(_AT_RUBIN):
+        return PACHON_LONGITUDE if place is None else place, ()
+    if mapping.longitude_deg is not None:
+        return mapping.longitude_deg, (HeaderOrigin("longitude_deg", note="of the settings"),)
+    note = f"no keyword {' or '.join(_LONGITUDE)}: Rubin's, though the instrument is {instrument}"
+    return PACHON_LONGITUDE, (HeaderOrigin("longitude_deg", note=note, flag=ASSUMED_SITE),)
 
 
 def _band(words: Keywords) -> str:

@@ -44,7 +44,7 @@ def _layout(headers: Headers, where: str, _mapping: KeywordMapping) -> Mapping[s
 
 def _keywords(headers: Headers, where: str, mapping: KeywordMapping) -> Keywords:
     image = _layout(headers, where, mapping)["difference"]
-    return Keywords(where, (headers[image], headers[0]))
+    return Keywords(where, (headers[image], headers[0]), mapped=False)
 
 
 def _identity(headers: Headers, where: str, mapping: KeywordMapping) -> Identity:

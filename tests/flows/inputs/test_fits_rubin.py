@@ -215,6 +215,28 @@ def test_the_night_is_that_of_the_site_even_at_longitude_zero(cards, night):
 
 
 @pytest.mark.parametrize(
+    ("cards", "given", "flagged", "night"),
+    [
+        ({"INSTRUME": "LSSTCam"}, None, False, "20260119"),
+        ({"INSTRUME": "HSC"}, None, True, "20260119"),
+        ({"INSTRUME": "HSC"}, 0.0, False, "20260120"),
+        ({"INSTRUME": "HSC", "OBS__LONG": 0.0}, None, False, "20260120"),
+    ],
+)
+def test_the_site_of_another_instrument_is_asked_about(cards, given, flagged, night):
+    where = {} if given is None else {"longitude_deg": given}
+    headers = planes("IMAGE", "MASK", MJD=61060.625, TIMESYS="UTC", **cards)
+    found = RUBIN.identity(headers, "x", KeywordMapping(**where))
+    assert ("assumed_site" in [one.flag for one in found.origins], found.key.night) == (flagged, night)
+
+
+def test_what_no_setting_can_name_is_not_asked_of_the_settings():
+    with pytest.raises(BadInput, match="no keyword DATE-AVG") as caught:
+        RUBIN.identity(planes("IMAGE", "MASK"), "x", KeywordMapping())
+    assert caught.value.remedy == "add it to the file's header."
+
+
+@pytest.mark.parametrize(
     ("cards", "word"),
     [
         ({"EXPTIME": -0.1}, "EXPTIME"), ({"EXPTIME": 1.1e5}, "EXPTIME"), ({"DETECTOR": 512}, "DETECTOR"),
