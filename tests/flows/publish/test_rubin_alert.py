@@ -191,8 +191,8 @@ def test_flags_are_those_of_the_footprint(tmp_path):
     x, y = np.linspace(50, 250, count), np.full(count, 100.0)
     planes = exposure_planes(info, x, y, 1)
     at = [(round(one), 100) for one in x]
-    planes["mask"][at[0][1], at[0][0]] = MaskPlane.SAT  # at the centre
-    planes["mask"][at[1][1] + 2, at[1][0]] = MaskPlane.BAD  # in the footprint
+    planes["mask"][at[0][1] + 1, at[0][0] - 1] = MaskPlane.SAT  # in a corner of the centre
+    planes["mask"][at[1][1] + 2, at[1][0]] = MaskPlane.BAD | MaskPlane.INTRP  # in the footprint
     planes["mask"][at[2][1] + 9, at[2][0]] = MaskPlane.CR  # in the cutout only
     planes["mask"][at[3][1], at[3][0] + 9] = MaskPlane.CR  # under a trail of 24 px along x
     length = np.array([0, 0, 0, 24, 0, 0.0])
@@ -203,6 +203,7 @@ def test_flags_are_those_of_the_footprint(tmp_path):
     saturated, bad, clean, trail, satellite, failed = (one["diaSource"] for one in sent(out).values())
     told = {
         "pixelFlags_saturated": (saturated,), "pixelFlags_saturatedCenter": (saturated,), "pixelFlags_bad": (bad,),
+        "pixelFlags_interpolated": (bad,), "pixelFlags_interpolatedCenter": (),
         "pixelFlags_cr": (trail,), "pixelFlags_crCenter": (), "pixelFlags_streak": (satellite,),
         "trail_flag_edge": (satellite,), "glint_trail": (satellite,), "trail_flag": (failed,),
         "centroid_flag": (failed,),
