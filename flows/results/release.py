@@ -166,7 +166,7 @@ def _copy_ledger(out: Path, staged: Path, nights: list[str]) -> dict[str, Proven
             used |= {whole.provenance or ""}
         if (quality := source.quality(night)) is not None:
             target.put_quality(quality)
-    found = {one: made for one in sorted(used) if (made := source.provenance(one or None)) is not None}
+    found = {one: made for one in sorted(used) if (made := source.provenance(one)) is not None}
     for made in found.values():
         target.put_provenance(made)
     return found

@@ -188,7 +188,7 @@ def _move_folder(staged: Path, path: Path) -> None:
 def _exchange(one: Path, other: Path) -> None:
     """Swap two folders; in one step where the system supports it (renameat2, Linux)."""
     if sys.platform == "linux":
-        rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        rename = getattr(ctypes.CDLL(None), "renameat2", None)
         names = os.fsencode(one), os.fsencode(other)
         if rename is not None and rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
             return
