@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows.results.verify import verify_output
+from flows.results.verify import OURS, FormerObject, verify_output
 from flows.storage.catalog_parts import parts
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.compaction import compact
@@ -168,6 +168,25 @@ def test_form_of_a_known_dataset_is_checked(out):
     grown = TableOf("hit", HIT.schema.append(column("score", pa.float32(), "", "New.")))
     assert {problem.code for problem in verify_output(out, {"hit": grown}).problems} == {"catalogue_form"}
     assert verify_output(out, {}).problems == ()
+
+
+def test_what_this_version_published_is_known_by_its_bytes(out):
+    """It had the form that is declared now, and is read only if its bytes have changed."""
+    grown = {"hit": TableOf("hit", HIT.schema.append(column("score", pa.float32(), "", "New.")))}
+    rewrite_record(out, '"software":"0"', f'"software":"{OURS}"')
+    assert {problem.where for problem in verify_output(out, grown).problems} == {
+        str((out / CATALOGUE).with_name(f"{key.name}.parquet")) for key in KEYS[1:3]
+    }
+    flip(out / CATALOGUE)
+    assert [problem.code for problem in verify_output(out, TABLES).problems] == ["not_as_recorded"]
+
+
+@pytest.mark.parametrize(
+    ("nights", "named"), [(["20260101"], "20260101"), (["20260101", "20260102", "20260104"], "20260101 to 20260104")]
+)
+def test_rows_of_former_objects_are_told_with_their_nights(nights, named):
+    told = str(FormerObject(7, 3, tuple(nights), "ended"))
+    assert told == f"3 rows of forced photometry, {named}, of 7, which ended"
 
 
 def test_what_a_run_is_writing_is_left_out(out):
