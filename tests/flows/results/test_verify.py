@@ -18,7 +18,9 @@ from schemas.dia_source import HIT
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.ledger import LEDGER_VERSION, ExposureRecord, NightRecord
+from schemas.night_range import NightRange
 from schemas.settings import TileSettings
+from schemas.summary import Trouble
 from tests.support.exposure import exposure_info
 from tests.support.ledger import lose_record, overwrite_document, overwrite_record
 from tests.support.memory_store import bucket_in_memory
@@ -154,6 +156,26 @@ def test_each_whole_night_is_checked(out, damaged):
     found = verify_output(out, TABLES)
     assert (found.nights, found.files) == (2, 5)
     assert [one.code for one in found.problems] == ["damaged_record", "unknown_file"]
+
+
+def test_what_failed_of_a_night_and_was_put_away_is_told_of_that_night(out):
+    failed = (
+        Trouble(uri="night 20260102", code="late", message="night 20260102, is late. To fix, wait."),
+        Trouble(uri="patch 5/7", code="crash", message="it crashed."),
+    )
+    whole = NightRecord(night="20260102", exposures=1, failed=failed, software="0", finished_at="now")
+    Ledger(out).put_night(whole)
+    for name, key in (("a.fits", KEYS[0]), ("b.fits", None)):
+        Quarantine(out).put(BadInput("flood", name, "too many.", "look."), name, key)
+    found = {name: verify_output(out, TABLES, NightRange.of(name)) for name in ("20260101", "20260102")}
+    assert [found[name].quarantined for name in found] == [1, 0]
+    assert found["20260101"].problems == ()
+    assert [(one.code, one.where, one.problem, one.remedy) for one in found["20260102"].problems] == [
+        ("late", "night 20260102", "is late.", "wait."),
+        ("crash", "patch 5/7", "it crashed.", "run the night again; if it fails again, report this."),
+    ]
+    whole = verify_output(out, TABLES)
+    assert (whole.quarantined, [one.code for one in whole.problems]) == (2, ["late", "crash"])
 
 
 def test_says_what_differs(out):
