@@ -20,7 +20,7 @@ from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
-from schemas.ledger import ExposureRecord, NightRecord
+from schemas.ledger import ExposureRecord, NightRecord, ProvenanceRecord
 from schemas.negative import NEGATIVE
 from schemas.settings import PruneSettings
 from tests.support.exposure import exposure_record
@@ -119,7 +119,9 @@ def test_reasons_of_files_that_are_gone_are_removed_with_the_verdict(tmp_path, s
     bad = tmp_path / "bad.fits"
     bad.touch()
     Quarantine(out).put(BadInput("flood", "bad.fits", "too many.", "look."), str(bad), key)
+    made = ProvenanceRecord(settings={}, models={}, stages={}, software="1", code="c")
     spoilt = {"status": "quarantined", "reason": "flood: too many", "finished_at": "2026-01-02T00:00:00+00:00"}
+    spoilt["provenance"] = Ledger(out).put_provenance(made)
     record = exposure_record(key, source_uri=str(bad), **spoilt)
     Ledger(out).put(record)
     assert removals(out, [], settings, irreplaceable=False) == []
@@ -128,7 +130,7 @@ def test_reasons_of_files_that_are_gone_are_removed_with_the_verdict(tmp_path, s
     assert (one.kind, one.night, one.reproducible) == ("quarantine", "20260101", True)
     assert [each.kind for each in removals(out, ["20260101"], settings, irreplaceable=True)].count("quarantine") == 1
     take_out(out, [one])
-    assert (Quarantine(out).list(), Ledger(out).count()) == ([], 0)
+    assert (Quarantine(out).list(), Ledger(out).count(), Ledger(out).provenances()) == ([], 0, [])
 
 
 def test_nights_are_chosen_by_number_and_by_age(out, night):
