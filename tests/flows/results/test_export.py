@@ -68,16 +68,22 @@ def test_gives_all_nights_or_one(tmp_path):
     ]
     (second,) = published_files(tmp_path, "object", TABLES, NightRange.of(NIGHTS[1]))
     assert second.parent.name == f"night={NIGHTS[1]}"
+    assert len(published_files(tmp_path, "object", TABLES, NightRange(first=NIGHTS[0], last=NIGHTS[1]))) == 2
 
 
 @pytest.mark.parametrize(
-    ("name", "night", "says"),
-    [("objcet", None, "'objcet' is not a dataset"), ("object", "20200101", "of night 20200101")],
+    ("name", "night", "says", "choose"),
+    [
+        ("objcet", None, "'objcet' is not a dataset", "dia_source, object"),
+        ("object", "20200101", "of night 20200101", "20260101, 20260102"),
+        ("dia_source", NIGHTS[0], "of night 20260101", "object"),
+    ],
 )
-def test_says_what_there_is(tmp_path, name, night, says):
+def test_says_what_there_is(tmp_path, name, night, says, choose):
     publish(tmp_path)
-    with pytest.raises(Misconfigured, match=says + r".*choose one of (object|20260101, 20260102)\.$"):
-        published_files(tmp_path, name, TABLES, EVERY_NIGHT if night is None else NightRange.of(night))
+    tables = TABLES | {"dia_source": DIA_SOURCE}
+    with pytest.raises(Misconfigured, match=rf"{says}.*choose one of {choose}\.$"):
+        published_files(tmp_path, name, tables, EVERY_NIGHT if night is None else NightRange.of(night))
     with pytest.raises(Misconfigured, match=r"folder of a `nightstride run`"):
         published_files(tmp_path / "empty", "object", TABLES)
 
