@@ -13,6 +13,7 @@ from flows.storage.atomic import (
     WriteConditions,
     fenced,
     forbid,
+    holds,
     leftovers,
     new_folder,
     permit,
@@ -90,6 +91,21 @@ def test_who_has_lost_a_folder_writes_no_record_in_it_and_any_other(tmp_path):
     assert (lost.exists(), other.exists()) == (False, True)
     write_record(lost, b"again", tmp_path / "out")
     assert lost.read_bytes() == b"again"
+
+
+def test_a_lease_is_lost_once_another_file_has_its_name(tmp_path):
+    out, lease = tmp_path / "out", tmp_path / "out/lease.json"
+    out.mkdir()
+    lease.write_bytes(b"ours")
+    with lease.open() as file, fenced(out, lease, file.fileno()):
+        assert (holds(out), holds(tmp_path)) == (True, False)
+        write_record(out / "a.json", b"in time", out)
+        write_file(lease, b"theirs", out / "staging")
+        with pytest.raises(Misconfigured, match="another run has taken the folder over"):
+            write_record(out / "a.json", b"late", out)
+        write_record(tmp_path / "out2/a.json", b"other", tmp_path / "out2")
+    assert (out / "a.json").read_bytes() == b"in time"
+    assert not holds(out)
 
 
 class Object:
