@@ -302,6 +302,21 @@ def test_memos_are_found_by_their_source_and_forgotten_with_their_night(memory):
     assert kinds(out) == {"head.json": 1, "segments": 2}
 
 
+def test_a_night_that_is_only_remembered_has_no_records_and_is_forgotten_alone(memory):
+    out, store = memory
+    ledger = Ledger(out)
+    ledger.remember(memo(1, NIGHTS[0]))
+    assert ledger.nights() == []
+    ledger.put(record(1, NIGHTS[1]))  # of the same source
+    ledger.forget(NIGHTS[0])
+    settle(ledger)
+    with another_process():
+        assert Ledger(out).from_source("/raw/1.fits") == [record(1, NIGHTS[1])]
+        before = len(store.names)
+        assert Ledger(out).settle() == []
+    assert [operation for operation, *_ in store.names[before:]] == ["get"]  # of the head: nothing is written
+
+
 def test_a_source_that_becomes_another_exposure_is_remembered_as_that(memory):
     out, _ = memory
     ledger = Ledger(out)
