@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kernels.image.noise import MAD_TO_SIGMA, without_steps
 from kernels.image.order_statistic import median
-from kernels.image.variation import cells_of, with_nearest
+from kernels.image.variation import mesh_cells, with_nearest
 
 _SAMPLE = 4_000  # approximate number of pixels of a cell that are used: a level is good to 2 % of the noise
 _LEAST = 1_000  # minimum number of these for a level
@@ -47,7 +47,7 @@ def uneven_background(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> 
         Cells with too few pixels have the level of the nearest that has enough. None where the levels scatter by less
         than a fifth of the noise within the cells.
     """
-    rows, columns, cells = cells_of(image.shape, _SAMPLE)
+    rows, columns, cells = mesh_cells(image.shape, _SAMPLE)
     level, noise = np.array([_level_and_noise(image[here], usable[here]) for here in cells]).T
     known = np.isfinite(level)
     if known.sum() < 2 or np.std(level[known]) <= _EVEN * np.median(noise[known]):

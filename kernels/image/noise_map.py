@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from kernels.image.noise import MAD_TO_SIGMA, without_steps
 from kernels.image.order_statistic import median
-from kernels.image.variation import cells_of, with_nearest
+from kernels.image.variation import mesh_cells, with_nearest
 from schemas.exposure import Variation
 
 _SAMPLE = 20_000  # approximate number of pixels of a cell that are used
@@ -39,7 +39,7 @@ def noise_variation(
     Cells of about 256 px: the square root of the median variance; else 1.4826 times the median absolute deviation,
     which is good to 1 % in a cell. Cells with too few pixels have the value of the nearest that has enough.
     """
-    rows, columns, cells = cells_of(image.shape, _SAMPLE)
+    rows, columns, cells = mesh_cells(image.shape, _SAMPLE)
     shape = len(rows) - 1, len(columns) - 1
     seen = np.array([_spread(image[here], usable[here]) for here in cells])
     if variance is not None:

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 
-def cells_of(shape: tuple[int, ...], sample: int) -> tuple[Places, Places, list[tuple[slice, slice]]]:
+def mesh_cells(shape: tuple[int, ...], sample: int) -> tuple[Places, Places, list[tuple[slice, slice]]]:
     """Return the edges of the rows and the columns of cells of about 256 px, and about ``sample`` pixels of each."""
     rows, columns = (np.linspace(0, size, max(1, round(size / _CELL)) + 1).astype(np.intp) for size in shape)
     step = max(1, int((shape[0] * shape[1] / ((len(rows) - 1) * (len(columns) - 1)) / sample) ** 0.5))
