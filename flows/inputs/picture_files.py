@@ -155,6 +155,9 @@ def _of_rows(source: Path, given: Sequence[tuple[str, str]]) -> tuple[PictureFil
         )
         raise BadInput("missing_files", str(source), problem, "name a file, or leave the row out.")
     if not any(_is_there(one.path) for one in found):
+        if web := next((location for location, _ in given if "://" in location), ""):
+            problem = f"names addresses on the web, such as {web!r}."
+            raise BadInput("missing_files", str(source), problem, "download them, and name the files.")
         named = ", ".join(_short(one.path) for one in found[:3])
         problem = f"names {len(found)} files, of which none is there: {named}."
         raise BadInput(
