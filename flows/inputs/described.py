@@ -256,8 +256,7 @@ def _stars(
     background, noise = background_and_noise(pixels, seen)
     if not noise > 0:
         return []
-    level = np.float32(background)
-    return bright_stars(np.where(seen, pixels, level), seen, background, noise, saturation, _FIELD_STARS, least)
+    return bright_stars(pixels, seen, background, noise, saturation, _FIELD_STARS, least)
 
 
 def _info(raw: RawExposure, **computed: Any) -> ExposureInfo:

@@ -261,7 +261,7 @@ def stars_of(packet: ZtfPacket) -> NDArray[np.float64]:
     background, noise = background_and_noise(packet.science, usable) if usable.any() else (0.0, 0.0)
     if not noise > 0:
         return np.empty((0, 4))
-    return fit_stars(np.where(usable, packet.science, np.float32(background)), usable, background, noise)
+    return fit_stars(packet.science, usable, background, noise)
 
 
 def nominal_wcs(packet: ZtfPacket) -> str | None:

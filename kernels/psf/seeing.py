@@ -215,7 +215,7 @@ def bright_stars(
     Parameters
     ----------
     image, usable : (ny, nx)
-        Direct or difference image, any unit; finite where usable.
+        Direct or difference image, any unit; finite where usable, any values elsewhere.
     background, noise
         See `kernels.image.noise.background_and_noise`.
     saturation
@@ -225,7 +225,8 @@ def bright_stars(
     least
         Their peaks at least, times the noise.
     """
-    data = np.where(usable, image - np.float32(background), np.float32(0))
+    data = image - np.float32(background)
+    data[~usable] = 0
     found = _extracted(data, usable, noise)
     limit = np.inf if saturation is None else 0.8 * saturation - background
     elongation = found["a"] / np.maximum(found["b"], 1e-3)
@@ -275,7 +276,7 @@ def fit_stars(
     Parameters
     ----------
     image, usable : (ny, nx)
-        Any unit; finite where usable.
+        Any unit; finite where usable, any values elsewhere.
     background, noise
         See `kernels.image.noise.background_and_noise`.
 
@@ -284,7 +285,8 @@ def fit_stars(
     (n, 4) float64
         x and y, 0-based px; FWHM before the pixels, px; beta. Brightest first.
     """
-    data = np.where(usable, image - np.float32(background), np.float32(0))
+    data = image - np.float32(background)
+    data[~usable] = 0
     found = _extracted(data, usable, noise)
     found = found[np.argsort(-found["flux"], kind="stable")]
     stars = []
