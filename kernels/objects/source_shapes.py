@@ -153,7 +153,9 @@ def _sources(
     kept = kept[~in_wings(found[kept])]
     number = np.zeros(len(found) + 1, np.int32)
     number[kept + 1] = np.arange(1, len(kept) + 1)
-    return found[kept], number[segments]
+    for row in segments:  # by rows, in place: all at once takes the memory of three images
+        row[:] = number[row]
+    return found[kept], segments
 
 
 def in_wings(found: NDArray[np.void]) -> NDArray[np.bool_]:
