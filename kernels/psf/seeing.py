@@ -225,8 +225,8 @@ def bright_stars(
     least
         Their peaks at least, times the noise.
     """
-    data = image - np.float32(background)
-    data[~usable] = 0
+    data = np.where(usable, image, np.float32(background))
+    data -= np.float32(background)
     found = _extracted(data, usable, noise)
     limit = np.inf if saturation is None else 0.8 * saturation - background
     elongation = found["a"] / np.maximum(found["b"], 1e-3)
@@ -285,8 +285,8 @@ def fit_stars(
     (n, 4) float64
         x and y, 0-based px; FWHM before the pixels, px; beta. Brightest first.
     """
-    data = image - np.float32(background)
-    data[~usable] = 0
+    data = np.where(usable, image, np.float32(background))
+    data -= np.float32(background)
     found = _extracted(data, usable, noise)
     found = found[np.argsort(-found["flux"], kind="stable")]
     stars = []
