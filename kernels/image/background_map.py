@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.image.noise import MAD_TO_SIGMA, without_steps
-from kernels.image.order_statistic import median
+from kernels.image.order_statistic import median_of_cell
 from kernels.image.variation import mesh_cells, with_nearest
 
 _SAMPLE = 4_000  # approximate number of pixels of a cell that are used: a level is good to 2 % of the noise
-_LEAST = 1_000  # minimum number of these for a level
 _EVEN = 0.2  # of the noise: a smaller scatter of the levels adds less than 2 % to the noise, and is left
 
 Floats = NDArray[np.float64]
@@ -67,11 +66,11 @@ def level_background(image: NDArray[np.float32], levels: Levels, y0: int = 0) ->
 def _level_and_noise(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> tuple[float, float]:
     """Return the median of a cell and the noise about it; NaN where too little of it counts."""
     values = image[usable]
-    if values.size < max(1, min(_LEAST, usable.size // 4)):
+    if not values.size:
         return np.nan, np.nan
     values = without_steps(values).astype(np.float64)
-    middle = median(values)
-    return middle, median(np.abs(values - middle)) * MAD_TO_SIGMA
+    middle = median_of_cell(values, usable.size)
+    return middle, median_of_cell(np.abs(values - middle), usable.size) * MAD_TO_SIGMA
 
 
 def _linear(at: NDArray[np.intp], nodes: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:

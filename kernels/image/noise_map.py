@@ -4,12 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.image.noise import MAD_TO_SIGMA, without_steps
-from kernels.image.order_statistic import median
+from kernels.image.order_statistic import median_of_cell
 from kernels.image.variation import mesh_cells, with_nearest
 from schemas.exposure import Variation
 
 _SAMPLE = 20_000  # approximate number of pixels of a cell that are used
-_LEAST = 1_000  # minimum number of these for a noise value
 _EVEN = 0.1  # smaller variations are ignored: stars in a cell cause half of that
 _MOST = 5.0  # maximum ratio of a cell's noise to the image's, and of its inverse: beyond is another kind of area
 
@@ -59,7 +58,7 @@ def noise_variation(
 
 def _middle(plane: NDArray[np.float32], usable: NDArray[np.bool_]) -> float:
     """Return the median of a cell; NaN where too little of it counts, or where it is not positive."""
-    middle = _median(plane[usable], usable.size)
+    middle = median_of_cell(plane[usable], usable.size)
     return middle if middle > 0 else np.nan
 
 
@@ -69,11 +68,5 @@ def _spread(image: NDArray[np.float32], usable: NDArray[np.bool_]) -> float:
     if not values.size or values.min() == values.max():
         return np.nan
     values = without_steps(values)
-    spread = _median(np.abs(values - np.float32(_median(values, usable.size))), usable.size)
+    spread = median_of_cell(np.abs(values - np.float32(median_of_cell(values, usable.size))), usable.size)
     return spread * MAD_TO_SIGMA if spread > 0 else np.nan
-
-
-def _median(values: NDArray[np.floating], pixels: int) -> float:
-    """Return the median of what is finite of a cell; NaN where that is too little of its ``pixels``."""
-    values = values[np.isfinite(values)]
-    return median(values.astype(np.float64)) if values.size >= max(1, min(_LEAST, pixels // 4)) else np.nan

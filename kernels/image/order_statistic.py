@@ -9,12 +9,19 @@ from kernels.compiled import njit
 
 _FEW = 24
 _PER_BUCKET, _MOST_BUCKETS = 4, 4096
+_LEAST = 1_000  # minimum number of pixels measured in a cell, or a quarter of it if that is less
 
 
 @njit(cache=True, nogil=True)
 def median(values: NDArray[np.float64]) -> float:
     """Return the median of finite numbers, as numpy does; NaN of none."""
     return quantile(values, 0.5)
+
+
+def median_of_cell(values: NDArray[np.floating], pixels: int) -> float:
+    """Return the median of what is finite of a cell; NaN where that is too little of its ``pixels``."""
+    values = values[np.isfinite(values)]
+    return median(values.astype(np.float64)) if values.size >= max(1, min(_LEAST, pixels // 4)) else np.nan
 
 
 @njit(cache=True, nogil=True)

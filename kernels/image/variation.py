@@ -11,7 +11,6 @@ from schemas.exposure import Variation
 
 _SAMPLE = 20_000  # approximate number of pixels of a variance plane that are examined
 _WEIGHTLESS = 1e6  # times the variance of the sky: more than the light of unsaturated pixels adds
-
 _CELL = 256  # px, approximate: side of the cells in which a quantity is measured
 
 Floats = NDArray[np.float64]
