@@ -358,10 +358,8 @@ def main():
         return
     if chosen.real:
         print(json.dumps(real(chosen.real)))
-    for known, visits, density in product(
-        ((True, False), (False, False), (False, True)), (3, 4, 5), (1.0, 10.0, 100.0)
-    ):
-        trails, bright = known
+    known = (True, False), (False, False), (False, True)  # trails, magnitudes
+    for (trails, bright), visits, density in product(known, (3, 4, 5), (1.0, 10.0, 100.0)):
         measured = simulated(visits, density, chosen.nights, trails, chosen.first, chosen.bend, bright)
         print(json.dumps(measured), flush=True)
 

@@ -10,10 +10,7 @@ from kernels.linking.detections import SkyDetections
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-_SPREADS = (
-    0.2,
-    0.6,
-)  # mag, standard deviations of an object's magnitudes: usual ones, and with odd shapes or bands
+_SPREADS = (0.2, 0.6)  # mag, standard deviations of an object's magnitudes: usual, and with odd shapes or bands
 _SHARES = (0.7, 0.3)  # of objects with each
 _WINDOWS = (0.5, 0.15)  # mag: detections of an exposure as close as this show how dense its magnitudes are
 
@@ -52,12 +49,9 @@ def chance_of_magnitude(detections: SkyDetections, i: Indices, j: Indices, membe
         1 where a magnitude is not known. It is never more, as objects may turn fast or be seen in unknown bands.
     """
     one, other = detections.magnitude[i], detections.magnitude[j]
-    off = detections.magnitude[member] - np.where(
-        np.isnan(one), other, np.where(np.isnan(other), one, (one + other) / 2)
-    )
+    mean = np.where(np.isnan(one), other, np.where(np.isnan(other), one, (one + other) / 2))
     number = np.maximum(np.isfinite(one).astype(int) + np.isfinite(other) - (i == j), 1)
-    likely = _likelihood(off, number)
-    share = density / np.maximum(likely, 1e-9)
+    share = density / np.maximum(_likelihood(detections.magnitude[member] - mean, number), 1e-9)
     return np.where(np.isnan(share), 1.0, np.minimum(share, 1.0))
 
 
