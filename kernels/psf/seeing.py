@@ -225,8 +225,7 @@ def bright_stars(
     least
         Their peaks at least, times the noise.
     """
-    data = np.where(usable, image, np.float32(background))
-    data -= np.float32(background)
+    data = _less_background(image, usable, background)
     found = _extracted(data, usable, noise)
     limit = np.inf if saturation is None else 0.8 * saturation - background
     elongation = found["a"] / np.maximum(found["b"], 1e-3)
@@ -243,6 +242,13 @@ def bright_stars(
         if len(stars) == most:
             break
     return stars
+
+
+def _less_background(image: NDArray[np.float32], usable: NDArray[np.bool_], background: float) -> NDArray[np.float32]:
+    """Return an image less its background, in one copy; 0 where it is not usable."""
+    data = np.where(usable, image, np.float32(background))
+    data -= np.float32(background)
+    return data
 
 
 def _extracted(data: NDArray[np.float32], usable: NDArray[np.bool_], noise: float) -> NDArray[np.void]:
@@ -285,8 +291,7 @@ def fit_stars(
     (n, 4) float64
         x and y, 0-based px; FWHM before the pixels, px; beta. Brightest first.
     """
-    data = np.where(usable, image, np.float32(background))
-    data -= np.float32(background)
+    data = _less_background(image, usable, background)
     found = _extracted(data, usable, noise)
     found = found[np.argsort(-found["flux"], kind="stable")]
     stars = []
