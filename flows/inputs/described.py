@@ -104,11 +104,11 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
         flags.add("uneven_background")
     if "science" not in planes and abs(background) > _PEDESTAL * noise:
         flags.add("high_background")
-    masked = 1 - counts.good / math.prod(raw.planes["difference"].shape)
+    shape = raw.planes["difference"].shape
+    masked = 1 - counts.good / math.prod(shape)
     if masked > _MOSTLY:
         flags.add("mostly_masked")
     correlation = noise_correlation(image, state.usable, background, noise)
-    shape = raw.planes["difference"].shape
     # A sample of a large image does not tell where its pixels are.
     varying = None if is_large(shape) else noise_variation(image, state.usable, noise, planes.get("variance"))
     info = _info(

@@ -416,11 +416,9 @@ def _stamp(stamp: NDArray[np.float32], where: str) -> tuple[float, float]:
 
 
 def _foreign_mask(pixels: Plane, headers: Headers, header: fits.Header) -> Plane:
-    def bits(some: NDArray[Any]) -> NDArray[np.uint16]:
-        is_ztf = not has_named_planes(header) and any(is_ztf_mask(one) for one in headers)
-        return (ztf_mask if is_ztf else named_mask)(some, header)
-
-    return changed(pixels, bits, "uint16")
+    is_ztf = not has_named_planes(header) and any(map(is_ztf_mask, headers))
+    bits = ztf_mask if is_ztf else named_mask
+    return changed(pixels, lambda some: bits(some, header), "uint16")
 
 
 def _aligned(wcs: str | None, headers: Headers, uri: str, shape: tuple[int, ...]) -> bool:

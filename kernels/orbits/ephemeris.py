@@ -130,7 +130,7 @@ class OrbitCatalogue:
         index, seen = self.seen(observer, toward, radius, faintest)
         names = [name.decode("ascii") for name in self.orbits.designation[index].tolist()]
         uncertainty = self.uncertainty(index, observer, seen)
-        worst_first = np.lexsort((np.arange(len(names)), -uncertainty)).tolist()
+        worst_first = np.argsort(-uncertainty, kind="stable").tolist()
         best = np.array(sorted({names[n]: n for n in worst_first}.values()), np.intp)
         return KnownObjects([names[n] for n in best], seen.take(best), uncertainty[best])
 
