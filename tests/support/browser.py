@@ -35,12 +35,14 @@ def heard(page):
 def barriers(page, *, contrast=True):
     """Return what axe-core finds serious or critical on a page: rule, element and what is wrong, a line each.
 
-    What is folded is opened first. Contrast takes half of the time.
+    What is folded is opened first. The rules about colours take half of the time. What lies outside of landmarks is
+    only moderate.
     """
     from axe_playwright_python.sync_playwright import Axe
 
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    rules = {"color-contrast": {"enabled": contrast}}
+    rules = {name: {"enabled": contrast} for name in ("color-contrast", "link-in-text-block")}
+    rules["region"] = {"enabled": False}
     options = {"resultTypes": ["violations"], "preload": False, "rules": rules}
     return [
         f"{found['id']}: {node['target']}: {node['failureSummary']}"

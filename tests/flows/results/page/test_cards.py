@@ -215,12 +215,15 @@ def test_a_line_names_time_magnitude_and_place(vetted):
 @pytest.mark.slow
 @pytest.mark.services
 def test_fifty_thousand_detections_make_a_page_below_5_mb_that_leads_to_all_of_them(kit, tmp_path):
-    """25 exposures of 2,000; a quarter of what is there lies at the same places, and is not a mover either."""
-    ids = flood(kit, tmp_path, exposures=25, each=2000)
+    """25 exposures of 2,001; a quarter of what is there lies at the same places, and is not a mover either.
+
+    The last page, of 25 lines, is like the others, and searched for barriers in a moment.
+    """
+    ids = flood(kit, tmp_path, exposures=25, each=2001)
     page = write_report(tmp_path, kit.NIGHT)
     assert page.stat().st_size < 5e6
     lists = sorted((page.parent / "pages").iterdir())
-    assert [one.name for one in lists] == [f"{number:04d}.html" for number in range(1, 101)]
+    assert [one.name for one in lists] == [f"{number:04d}.html" for number in range(1, 102)]
     listed = [one for path in lists for one in re.findall(r'<tr id="d(\d+)">', path.read_text())]
     assert sorted(map(int, listed)) == sorted(ids)
     assert all(path.stat().st_size < 1e6 for path in lists)
@@ -229,19 +232,19 @@ def test_fifty_thousand_detections_make_a_page_below_5_mb_that_leads_to_all_of_t
         complaints = []
         tab.on("console", lambda message: complaints.append(message.text))
         tab.goto(page.as_uri())
-        tab.get_by_role("link", name="All detections, on 100 pages").click()
+        tab.get_by_role("link", name="All detections, on 101 pages").click()
         assert (complaints, tab.url) == ([], (page.parent / "pages" / "0001.html").as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-        assert barriers(tab) == []
         tab.get_by_role("link", name="Next").first.click()
         tab.get_by_role("link", name="Night page").first.click()
         assert tab.url == page.as_uri()
-        for scheme, width in (("dark", 390), ("light", 1280), ("dark", 1280)):
+        for scheme, width in (("light", 390), ("dark", 390), ("light", 1280), ("dark", 1280)):
             with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844}) as context:
                 other = context.new_page()
                 complaints = heard(other)
                 other.goto((page.parent / "pages" / "0002.html").as_uri())
                 assert other.evaluate("document.documentElement.scrollWidth") <= width
+                other.goto(lists[-1].as_uri())
                 assert (barriers(other), complaints) == ([], [])
 
 
