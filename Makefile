@@ -109,18 +109,18 @@ acceptance: setup  ## The nights behind the README's figures; a visit of Rubin's
 	$(BIN)/nightstride simulate --preset rubin --subtract none --visits 1 --detectors $(RUBIN_DETECTORS) --no-science --seed 2041 --out $(NIGHT)-rubin/raw
 	$(BIN)/nightstride run $(NIGHT)-rubin/raw --out $(NIGHT)-rubin/out
 	$(BIN)/nightstride evaluate detect $(NIGHT)-rubin/out --truth $(NIGHT)-rubin/raw/truth.parquet
-	$(BIN)/python -m benchmarks.startup --runs 3
-	$(BIN)/python -m benchmarks.vetting
-	$(BIN)/python -m benchmarks.screen --streaks 10000
-	$(BIN)/python -m benchmarks.soak --exposures 500
-	$(BIN)/python -m benchmarks.years
-	$(BIN)/python -m benchmarks.years --s3 --exposures 2000 --nights 5
+	$(BIN)/python -m benchmarks.speed.startup --runs 3
+	$(BIN)/python -m benchmarks.scale.vetting
+	$(BIN)/python -m benchmarks.speed.screen --streaks 10000
+	$(BIN)/python -m benchmarks.scale.soak --exposures 500
+	$(BIN)/python -m benchmarks.scale.years
+	$(BIN)/python -m benchmarks.scale.years --s3 --exposures 2000 --nights 5
 	$(BIN)/python -m benchmarks.faults
-	$(BIN)/python -m benchmarks.alert_kills
-	$(BIN)/python -m benchmarks.orchestration
-	$(BIN)/python -m benchmarks.rubin_overhead
-	$(BIN)/python -m benchmarks.mutants --count 200
-	$(BIN)/python -m benchmarks.mutated_files --count 20000 --seed 1
+	$(BIN)/python -m benchmarks.alerting.alert_kills
+	$(BIN)/python -m benchmarks.speed.orchestration
+	$(BIN)/python -m benchmarks.scale.rubin_overhead
+	$(BIN)/python -m benchmarks.house.mutants --count 200
+	$(BIN)/python -m benchmarks.guard.mutated_files --count 20000 --seed 1
 	$(MAKE) packages
 
 services: setup  ## Start PostgreSQL, a Prefect server on it and a worker (docs/operate/deployment.md); what runs is left alone
@@ -134,17 +134,17 @@ services-status: setup  ## Say how they are
 
 bench: setup  ## Measure search, stages, peers and scaling; write tables and pictures into the docs (15 minutes)
 	$(call install,.[bench])
-	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks.measured docs/measured/performance.md --only benchmarks.bench_
-	$(BIN)/python -m benchmarks.bench_codecs
-	$(BIN)/python -m benchmarks.capacity_constants
-	-$(BIN)/python -m benchmarks.rubin_overhead --record
-	$(BIN)/python -m benchmarks.measured docs/measured/capacity.md
+	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks.house.measured docs/measured/performance.md --only benchmarks.speed.bench_
+	$(BIN)/python -m benchmarks.speed.bench_codecs
+	$(BIN)/python -m benchmarks.scale.capacity_constants
+	-$(BIN)/python -m benchmarks.scale.rubin_overhead --record
+	$(BIN)/python -m benchmarks.house.measured docs/measured/capacity.md
 
 bench-suite: setup  ## Small timings by pytest-benchmark, to compare versions with
 	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-columns=median,iqr,rounds --benchmark-sort=name
 
 gate: setup  ## Fail if the search has lost more than a quarter of its speed beside the plain way
-	NUMBA_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate
+	NUMBA_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.gate
 
 audit: setup  ## Fail if a pinned package has a known vulnerability (asks ADVISORIES, a service of osv.dev's kind)
 	$(BIN)/pip-audit --requirement deploy/constraints.txt --no-deps --disable-pip --progress-spinner off \

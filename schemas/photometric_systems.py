@@ -74,9 +74,9 @@ RELATIONS: dict[SystemName, dict[str, tuple[Relation, ...]]] = {
 
 ps1: Tonry et al. 2012 (ApJ 750, 99), table 6; range and scatter: where synthetic photometry agrees with it, and how far
 the zero points of SDSS are from AB. ztf: no relation is published; fitted to synthetic photometry of Pickles' spectra
-(`python -m benchmarks.photometric_systems`); the scatter covers how the camera's colour terms differ by quadrant.
-decam: DES DR2, Abbott et al. 2021 (ApJS 255, 20), scatter of single stars. lsst: LSSTComCam to SDSS DR18, Rubin
-technical note RTN-099; LSSTCam's filters are of the same design. None has u."""
+(`python -m benchmarks.catalogues.photometric_systems`); the scatter covers how the camera's colour terms differ by
+quadrant. decam: DES DR2, Abbott et al. 2021 (ApJS 255, 20), scatter of single stars. lsst: LSSTComCam to SDSS DR18,
+Rubin technical note RTN-099; LSSTCam's filters are of the same design. None has u."""
 
 
 def system_of(instruments: Iterable[str]) -> SystemName | None:

@@ -20,7 +20,7 @@ from benchmarks.faults.driver import FAULTS, suffer
 from benchmarks.faults.fault import Outcome
 from benchmarks.faults.lab import LARGE, SMALL, Lab, lab
 from benchmarks.faults.table import markdown, summary, terminal
-from benchmarks.page import processor, show
+from benchmarks.support.page import processor, show
 
 
 def options() -> argparse.Namespace:

@@ -10,7 +10,7 @@ from benchmarks.faults.fault import Fault
 from benchmarks.faults.lab import Lab
 from benchmarks.faults.orchestrator import started
 from benchmarks.faults.scene import Scene
-from benchmarks.moto_server import free_port
+from benchmarks.support.moto_server import free_port
 from flows.nights.services.folder import DATABASE, made
 from flows.nights.services.processes import Postgres
 from flows.storage.association_database import ONE_WRITER

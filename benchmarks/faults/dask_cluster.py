@@ -12,7 +12,7 @@ from distributed import Client, Scheduler
 
 from benchmarks.faults.fault import Fault
 from benchmarks.faults.scene import Scene
-from benchmarks.moto_server import free_port
+from benchmarks.support.moto_server import free_port
 from flows.nights.cluster.local import environment
 
 ENDING_S = 120.0

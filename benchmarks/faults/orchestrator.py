@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.faults.fault import Fault
 from benchmarks.faults.lab import Lab
 from benchmarks.faults.scene import NotAvailable, NotHappened, Scene
-from benchmarks.moto_server import free_port
+from benchmarks.support.moto_server import free_port
 from flows.nights.services.folder import ServiceFolder, made
 from flows.nights.services.processes import Postgres
 from flows.nights.services.stack import Server

@@ -12,7 +12,7 @@ from benchmarks.faults.association import in_postgres
 from benchmarks.faults.fault import Fault
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
 from benchmarks.faults.scene import Scene, stop
-from benchmarks.moto_server import put_folder, start_moto
+from benchmarks.support.moto_server import put_folder, start_moto
 from flows.storage.bucket_path import located
 from flows.storage.object_store import configure
 from schemas.settings import StoreSettings

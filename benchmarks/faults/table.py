@@ -8,7 +8,7 @@ from rich.table import Table
 
 from benchmarks.faults.fault import Outcome
 from benchmarks.faults.lab import Lab
-from benchmarks.page import table
+from benchmarks.support.page import table
 
 HEADINGS = (
     "fault", "rows lost", "rows double", "exposures lost", "exposures double", "files that differ",

@@ -90,7 +90,7 @@ def point_or_trail(psf: Flux, trail: Flux) -> Flux:
     The fluxes are averaged as models in Buckland, Burnham & Augustin 1997, Biometrics 53, 603. The maximum likelihood
     over p parameters of position and shape overestimates the flux by a share of p / (2 S^2) (Portillo, Speagle &
     Finkbeiner 2020, AJ 159, 165), which is corrected. The two constants were set on simulated sources of 0 to 20 px
-    (``benchmarks/magnitudes.py``).
+    (``benchmarks/measurement/magnitudes.py``).
     """
     weight = 1 / (1 + math.exp(min(max((_EVEN - (psf.chi2 - trail.chi2)) / 2, -50.0), 50.0)))
     point, line = (_unbiased(one, free) for one, free in zip((psf, trail), _FREE, strict=True))

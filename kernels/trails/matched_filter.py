@@ -25,7 +25,7 @@ def template_snr(flux: float, template: NDArray[np.floating], noise: float, corr
 
 ALARM_DENSITY_PER_PX = 0.004828
 ALARM_POWER = 3.382
-"""Factor measured by ``python -m benchmarks.oracle_threshold``; see `false_alarms`."""
+"""Factor measured by ``python -m benchmarks.detection.oracle_threshold``; see `false_alarms`."""
 
 _SHIFTS = (-1.0, 0.0, 1.0)
 

@@ -200,7 +200,7 @@ def fit_trail(scene: Scene, start: Segment) -> TrailFit:
     errors of centre and length include that (`kernels.trails.hidden_ends`). The ends of a faint trail may move from one
     noise peak to the next, which a linear error does not include. So the errors of the length, and of the centre along
     the trail, are multiplied by sqrt(1 + 8 / s^2), with s the S/N of one FWHM of the trail; 8 was measured on simulated
-    trails (``benchmarks/pulls.py``).
+    trails (``benchmarks/measurement/pulls.py``).
     """
     seen = view(scene, start, _radius(scene))
     if seen.use.sum() < _LEAST_PIXELS:

@@ -40,6 +40,14 @@ def _code_lines(node):
     return node.end_lineno - node.lineno + 1 - doc
 
 
+def test_benchmarks_live_in_rooms_with_a_purpose():
+    files = list((ROOT / "benchmarks").rglob("*.py"))
+    rooms = {path.parent for path in files if path.parent.parent == ROOT / "benchmarks"}
+    assert len(rooms) > 8
+    assert [name(path) for path in files if path.parent == ROOT / "benchmarks"] == []
+    assert [name(room) for room in rooms if not ast.get_docstring(ast.parse((room / "__init__.py").read_text()))] == []
+
+
 def test_tests_have_no_package_that_could_shadow_ours():
     assert not list((ROOT / "tests").rglob("__init__.py"))
 

@@ -1,10 +1,10 @@
-"""The structure of the product code keeps within what it has reached; `benchmarks.structure` measures it."""
+"""The structure of the product code keeps within what it has reached; `benchmarks.house.structure` measures it."""
 
 import re
 
 import pytest
 
-from benchmarks.structure import PACKAGES, ROOT, chain, components, imports, measure
+from benchmarks.house.structure import PACKAGES, ROOT, chain, components, imports, measure
 
 LONGEST_CHAIN = 14
 ONE_IMPORTER = 0.24  # of all files

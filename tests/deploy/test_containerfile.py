@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hashes import HASHES, PINS, WITHOUT, hashed, pinned
-from benchmarks.licences import needed
+from benchmarks.house.hashes import HASHES, PINS, WITHOUT, hashed, pinned
+from benchmarks.house.licences import needed
 from flows.nights.cluster.local import environment
 from flows.storage.digest import code_digest
 

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
-from benchmarks.moto_server import free_port
+from benchmarks.support.moto_server import free_port
 from tests.deploy.test_grafana import TARGETS
 from tests.support.exported import exported
 from tests.support.night import DETECTORS, TWO_WORKERS, VISITS

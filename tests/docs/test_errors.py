@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.error_codes import Message, escaped, line, messages
+from benchmarks.house.error_codes import Message, escaped, line, messages
 from flows.inputs.sources import list_sources
 from flows.pipeline.weights import read_card
 from flows.results.row_filter import row_condition

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from benchmarks import reference
+from benchmarks.house import reference
 from flows.pipeline.graph import declared_arrays, declared_tables
 
 NAMES = ("settings.md", "commands.md", "columns.md", "errors.md", "python.md")
@@ -22,7 +22,7 @@ def test_each_page_is_one_of_these(pages):
 @pytest.mark.parametrize("name", NAMES)
 def test_committed_pages_are_what_the_generator_makes(pages, name):
     committed = (reference.FOLDER / name).read_text()
-    assert committed == pages[name], "python -m benchmarks.reference writes the pages"
+    assert committed == pages[name], "python -m benchmarks.house.reference writes the pages"
 
 
 def test_a_changed_page_is_noticed(pages, tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io.fits import Header, getdata
 from astropy.wcs import WCS
 
-from benchmarks.pulls import correlated_noise
+from benchmarks.measurement.pulls import correlated_noise
 from kernels.psf.flux_error import psf_flux_error, psf_length_error
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.matched_filter import template_snr

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.linking import several_nights
+from benchmarks.motion.linking import several_nights
 from kernels.sky.times import night_label
 from tests.support.ades import publish_rows
 from tests.support.tracklets import place, source_id

@@ -5,7 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from benchmarks.moto_server import KEY, SECRET, Server, answers, free_port
+from benchmarks.support.moto_server import KEY, SECRET, Server, answers, free_port
 
 WORKER_KEY, WORKER_SECRET = "WORKERWORKERWORK", "workerWORKERworkerWORKERworker12"
 """Of a user who owns nothing."""

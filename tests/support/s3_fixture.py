@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from benchmarks.moto_server import start_moto
+from benchmarks.support.moto_server import start_moto
 from flows.storage.bucket_path import located
 from flows.storage.object_store import configure
 from schemas.settings import StoreSettings

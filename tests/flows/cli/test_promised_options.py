@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from benchmarks import reference
+from benchmarks.house import reference
 from flows.cli import (  # noqa: F401 the modules whose options these are
     app,
     backfill,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.rubin_file import STARS, bright_points, figures, measured
+from benchmarks.measurement.rubin_file import STARS, bright_points, figures, measured
 from flows.inputs.ingest import prepare
 from flows.inputs.source import Source
 from kernels.image.variation import varied

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.file_mutations import mutated, used_or_refused
+from benchmarks.guard.file_mutations import mutated, used_or_refused
 from flows.inputs.source import Source
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from astropy.io import fits
 
-from benchmarks.huge_image import lights, satellite, write_image, write_mask
+from benchmarks.scale.huge_image import lights, satellite, write_image, write_mask
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.inputs.source_state import sha256_of

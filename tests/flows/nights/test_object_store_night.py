@@ -5,7 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.moto_server import KEY, SECRET, put_folder
+from benchmarks.support.moto_server import KEY, SECRET, put_folder
 from flows.storage.bucket_path import located
 from flows.storage.compaction import compact
 from flows.storage.object_store import configure

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.moto_server import free_port
+from benchmarks.support.moto_server import free_port
 from tests.support.night import DETECTORS, TWO_WORKERS, VISITS, catalogues
 from tests.support.otlp import receiver
 from tests.support.wait import until

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.noise_texture import SIGMA, image
+from benchmarks.detection.noise_texture import SIGMA, image
 from flows.inputs.probe import probe
 from flows.inputs.source import Source
 from flows.nights.exposure_work import finish_exposure, search_tiles, store_exposure

@@ -16,7 +16,7 @@ import fastavro
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from benchmarks.alert_kills import FIRST, killed_again_and_again, marked_sent
+from benchmarks.alerting.alert_kills import FIRST, killed_again_and_again, marked_sent
 from flows.publish import kafka_sink
 from flows.publish.kafka_sink import KafkaSink, _librdkafka, _Transfer, _untrusted
 from flows.publish.outbox import Letter, opened_outbox

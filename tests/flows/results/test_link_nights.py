@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.linking import ERROR, findable, several_nights
+from benchmarks.motion.linking import ERROR, findable, several_nights
 from flows.cli.app import app
 from flows.results import link_nights as module
 from flows.results.detection_table import read_detections

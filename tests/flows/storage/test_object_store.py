@@ -6,7 +6,7 @@ import pytest
 from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, PermissionDeniedError
 
 from benchmarks.faults.fault_proxy import FaultProxy, Faults
-from benchmarks.moto_server import KEY, SECRET, free_port
+from benchmarks.support.moto_server import KEY, SECRET, free_port
 from flows.inputs.sources import list_sources
 from flows.runtime.secrets import refuse_credentials
 from flows.storage import object_store as module

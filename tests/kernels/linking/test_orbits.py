@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from benchmarks.linking import orbit_seen
+from benchmarks.motion.linking import orbit_seen
 from kernels.linking.nights import Window
 from kernels.linking.orbits import choose_links, elements, fit_link, fit_orbit, propagate
 from kernels.sky.observatories import AU_KM, heliocentric_km

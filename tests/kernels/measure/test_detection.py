@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.pulls import correlated_noise
-from benchmarks.veto_images import Picture, asteroid, blank, sky, trail
+from benchmarks.detection.veto_images import Picture, asteroid, blank, sky, trail
+from benchmarks.measurement.pulls import correlated_noise
 from kernels.image.noise import Noise
 from kernels.image.pixel_state import usable_pixels
 from kernels.measure.detection import (

@@ -8,7 +8,7 @@ from photutils.aperture import ApertureStats, CircularAnnulus, CircularAperture,
 from photutils.psf import CircularGaussianPRF, PSFPhotometry
 from scipy.special import ndtr
 
-from benchmarks.pulls import correlated_noise, galsim_trail
+from benchmarks.measurement.pulls import correlated_noise, galsim_trail
 from kernels.image.noise import Noise
 from kernels.measure.forced import _cleaned, _flags, _local_noise, _told_apart, forced_flux, reach, upper_limit
 from kernels.psf.gaussian_mixture import GaussianMixture, moffat_mixture

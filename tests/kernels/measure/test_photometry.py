@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from photutils.aperture import RectangularAperture
 from scipy.special import expit
 
-from benchmarks.magnitudes import figures
-from benchmarks.pulls import correlated_noise
+from benchmarks.measurement.magnitudes import figures
+from benchmarks.measurement.pulls import correlated_noise
 from kernels.image.noise import Noise
 from kernels.measure.photometry import Flux, ab_magnitude, aperture_flux, fit_flux, njy_per_unit, point_or_trail
 from kernels.psf.gaussian_mixture import moffat_mixture

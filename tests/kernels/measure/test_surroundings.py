@@ -5,7 +5,7 @@ import galsim
 import numpy as np
 import pytest
 
-from benchmarks.pulls import correlated_noise
+from benchmarks.measurement.pulls import correlated_noise
 from kernels.image.noise import Noise
 from kernels.measure.star_residue import share_left
 from kernels.measure.surroundings import blob_pixels, residual_features, sharpness, static_light

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
-from benchmarks.pulls import correlated_noise
+from benchmarks.measurement.pulls import correlated_noise
 from kernels.image.noise import Noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.geometry import Segment, stadium

@@ -143,7 +143,7 @@ def test_threshold_stays_within_4_and_12():
 
 
 def test_threshold_of_one_false_alarm_on_a_ztf_quadrant():
-    # 65 peaks above 5.7 and 33 above 5.8 on 500 fields of 1024 x 1024 px: `python -m benchmarks.oracle_threshold`.
+    # `python -m benchmarks.detection.oracle_threshold`: 65 peaks above 5.7 and 33 above 5.8 on 500 fields of 1024 px.
     assert 5.7 < oracle_threshold(1.0, 3080 * 3072) < 5.8
     assert false_alarms(5.0, 500 * 1024**2) == pytest.approx(2114, rel=0.05)
 

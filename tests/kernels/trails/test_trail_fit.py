@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.pulls import GAIN, SIDE, SIGMA, correlated_noise, galsim_trail, one, pulls
+from benchmarks.measurement.pulls import GAIN, SIDE, SIGMA, correlated_noise, galsim_trail, one, pulls
 from kernels.image.noise import Noise
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails import trail_fit

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
 
-from benchmarks.pulls import galsim_trail
+from benchmarks.measurement.pulls import galsim_trail
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import BLOCK, trail_image, trail_rows
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from benchmarks.moto_server import put_folder, start_moto
+from benchmarks.support.moto_server import put_folder, start_moto
 from flows.nights.cluster.security import security_of
 from flows.storage.object_store import configure
 from schemas.cluster_settings import ClusterSettings

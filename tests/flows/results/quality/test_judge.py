@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.drift_alarms import alarms
-from benchmarks.drift_alarms import night as ordinary
+from benchmarks.guard.drift_alarms import alarms
+from benchmarks.guard.drift_alarms import night as ordinary
 from flows.results.quality.judge import OUT_OF_REACH, drifts, gates, judge, told
 from kernels.statistics.drift import FEATURES
 from schemas.quality import BandMeasures, Measure, QualityRecord, QualitySettings, Sketch

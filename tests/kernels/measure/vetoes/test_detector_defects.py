@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from benchmarks.veto_images import SIGMA, Picture, asteroid, blank, cosmic_ray, hot_column, sky, trail
+from benchmarks.detection.veto_images import SIGMA, Picture, asteroid, blank, cosmic_ray, hot_column, sky, trail
 from kernels.image.noise import Noise
 from kernels.measure.vetoes.detector_defects import (
     _excess,

@@ -3,8 +3,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks import veto_images
-from benchmarks.veto_images import SIGMA, Picture, X, Y, asteroid, blank, ghost, sky
+from benchmarks.detection import veto_images
+from benchmarks.detection.veto_images import SIGMA, Picture, X, Y, asteroid, blank, ghost, sky
 from kernels.image.noise import Noise
 from kernels.measure.vetoes.evidence import (
     COUNTED,

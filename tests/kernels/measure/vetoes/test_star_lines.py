@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.veto_images import SIDE, Picture, X, Y, asteroid, blank, bleed, masked_star, sky, spike, trail
+from benchmarks.detection.veto_images import SIDE, Picture, X, Y, asteroid, blank, bleed, masked_star, sky, spike, trail
 from kernels.image.noise import Noise
 from kernels.measure.vetoes import star_lines
 from kernels.measure.vetoes.star_lines import bleed_evidence, spike_evidence, star_on_axis

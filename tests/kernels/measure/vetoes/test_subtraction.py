@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import correlate
 from scipy.signal import convolve2d
 
-from benchmarks.veto_images import SIDE, Picture, asteroid, blank, dipole, edge, sky, trail
+from benchmarks.detection.veto_images import SIDE, Picture, asteroid, blank, dipole, edge, sky, trail
 from kernels.image.noise import Noise
 from kernels.measure.vetoes.subtraction import Lobes, _compared, dipole_evidence, edge_evidence, lobes
 from kernels.psf.gaussian_mixture import moffat_mixture

@@ -1,0 +1,1 @@
+"""Alerts: speed, checks, kills, and how long after a visit they are out."""

@@ -1,0 +1,1 @@
+"""Objects, stars, galaxies and spectral classes: accuracy, speed, pictures."""

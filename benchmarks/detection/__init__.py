@@ -1,0 +1,1 @@
+"""Completeness and false streaks, beside other detectors and tools, and the vetoes."""

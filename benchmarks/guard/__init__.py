@@ -1,0 +1,1 @@
+"""Broken files, and alarms about nights in which something is wrong."""

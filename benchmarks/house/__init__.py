@@ -1,0 +1,1 @@
+"""The code itself: its structure, tests that notice faults, licences, and generated pages."""

@@ -1,0 +1,1 @@
+"""Bias and errors of positions, lengths and fluxes."""

@@ -1,0 +1,1 @@
+"""Tracklets, known objects, and the association of detections."""

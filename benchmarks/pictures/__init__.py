@@ -1,0 +1,1 @@
+"""Classes, oddness and membership by pictures."""

@@ -1,0 +1,1 @@
+"""Cost of many nights, large cameras, large images and large fields."""
