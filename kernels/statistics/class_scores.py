@@ -1,6 +1,7 @@
 """Scores of probabilities of two or more classes, and agreement of two judges."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,13 +108,21 @@ def reliability_diagram(
     return stated, seen, share
 
 
-def class_report(confusion: list[list[int]], names: tuple[str, str]) -> dict[str, dict[str, float]]:
-    """Return precision, recall, F1 and number of each class, and their micro, macro and weighted means."""
-    table = np.array(confusion, float)
+def per_class(
+    confusion: NDArray[np.integer] | Sequence[Sequence[int]], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Return precision, recall, F1 and number of each class, 0 where not defined; rows: truth, columns: verdict."""
+    table = np.asarray(confusion, float)
     rows = {}
     for kind, name in enumerate(names):
         said, there, hit = table[:, kind].sum(), table[kind].sum(), table[kind, kind]
         rows[name] = _row(hit / said if said else 0.0, hit / there if there else 0.0, there)
+    return rows
+
+
+def class_report(confusion: list[list[int]], names: tuple[str, str]) -> dict[str, dict[str, float]]:
+    """Return the rows of `per_class`, and their micro, macro and weighted means."""
+    table, rows = np.array(confusion, float), per_class(confusion, names)
     accuracy = float(np.trace(table) / table.sum())
     weights = {"macro": [0.5, 0.5], "weighted": list(table.sum(1) / table.sum())}
     means = {"micro": _row(accuracy, accuracy, table.sum())}

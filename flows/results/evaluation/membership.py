@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flows.inputs.cluster_table import ClusterTable, read_clusters
 from flows.pipeline.weights import read_weights
 from kernels.objects.membership import REGIONS, colour_region, membership_model, redness
-from kernels.statistics.class_scores import binary_scores, class_report
+from kernels.statistics.class_scores import binary_scores, per_class
 from schemas.errors import BadInput
 
 CLASSES = ("not member", "member")
@@ -151,8 +151,7 @@ def membership_figures(
 
 def _scores(probability: NDArray[np.floating], truth: NDArray[np.int64]) -> dict[str, Any]:
     figures = binary_scores(probability, truth)
-    report = class_report(figures["confusion"], CLASSES)
-    return figures | {"per_class": {name: report[name] for name in CLASSES}}
+    return figures | {"per_class": per_class(figures["confusion"], CLASSES)}
 
 
 def _gain(

@@ -12,7 +12,7 @@ from flows.inputs.picture_files import PictureFile, list_pictures, read_picture,
 from flows.pipeline.weights import read_weights
 from flows.storage.digest import file_digest
 from flows.storage.folder import writable_folder
-from kernels.statistics.class_scores import binary_calibration_error, class_scores, macro_area, rounded
+from kernels.statistics.class_scores import binary_calibration_error, class_scores, macro_area, per_class, rounded
 from schemas.errors import BadInput, read_failure
 from schemas.picture_classes import PICTURE_TASKS
 
@@ -271,7 +271,7 @@ def picture_figures(
     return {
         **scores,
         "classes": names,
-        "per_class": {name: _of_class(true == k, given == k) for k, name in enumerate(names)},
+        "per_class": per_class(scores["confusion"], names),
         "auc": None if area is None else round(area, 5),
         "ece": round(binary_calibration_error(sure, (given == true).astype(np.int64)), 5),
     }
@@ -297,11 +297,3 @@ def _nearest_kind(
             for name, label in zip(found, known, strict=True)
         ]
     )
-
-
-def _of_class(there: NDArray[np.bool_], said: NDArray[np.bool_]) -> Mapping[str, float]:
-    hit = float((there & said).sum())
-    precision, recall = hit / max(said.sum(), 1), hit / max(there.sum(), 1)
-    f1 = 2 * precision * recall / (precision + recall) if hit else 0.0
-    figures = {"precision": precision, "recall": recall, "f1": f1}
-    return {name: round(value, 5) for name, value in figures.items()} | {"n": int(there.sum())}

@@ -13,7 +13,7 @@ from flows.inputs.archive_table import ArchiveTable, read_archive
 from flows.pipeline.models import load_model
 from kernels.objects.class_model import ClassModel
 from kernels.objects.colour_terms import SdssMagnitudes, to_sdss
-from kernels.statistics.class_scores import calibration_error, class_scores, macro_area, rounded
+from kernels.statistics.class_scores import calibration_error, class_scores, macro_area, per_class, rounded
 from kernels.statistics.completeness import binomial_interval
 from schemas.archive_columns import BANDS
 from schemas.classes import SUPERCLASSES, map_labels, superclass
@@ -46,11 +46,11 @@ def evaluate_spectral(
     -------
     dict
         ``n``, ``accuracy``, ``accuracy_interval``, ``auc`` (mean of each class against the rest), ``macro_f1``,
-        ``confusion`` (true class, given class; in the order of ``classes``) and others for the model with redshift, or
-        the other one if there is no redshift; the same for each under ``models``, and for its simplest rivals under its
-        ``baselines``. ``purity`` is the fraction of each given class that is right, among rows that are not unknown;
-        ``untransformed`` counts the rows without SDSS magnitudes, by reason. ``trained_on`` names the models made from
-        four fifths of this very file: their figures are not a test.
+        ``per_class`` (precision, recall, f1, n), ``confusion`` (true class, given class; in the order of ``classes``)
+        and others for the model with redshift, or the other one if there is no redshift; the same for each under
+        ``models``, and for its simplest rivals under its ``baselines``. ``purity`` is the fraction of each given class
+        that is right, among rows that are not unknown; ``untransformed`` counts the rows without SDSS magnitudes, by
+        reason. ``trained_on`` names the models made from four fifths of this very file: their figures are not a test.
 
     Raises
     ------
@@ -142,7 +142,8 @@ def _scored(true: NDArray[np.int64], probability: NDArray[np.floating]) -> dict[
         return {"n": 0}
     area = macro_area(true, probability)
     scores = rounded(class_scores(true, probability.argmax(1), probability.shape[1]))
-    return scores | {"auc": None if area is None else round(area, 5)}
+    by_class = per_class(scores["confusion"], SUPERCLASSES)
+    return scores | {"per_class": by_class, "auc": None if area is None else round(area, 5)}
 
 
 def redshift_cuts(redshift: NDArray[np.float32]) -> NDArray[np.float64]:

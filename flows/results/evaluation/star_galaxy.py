@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from flows.inputs.cutout_files import LabelledCutouts, read_cutout_npz, read_galstar
+from flows.inputs.cutout_files import CLASSES, LabelledCutouts, read_cutout_npz, read_galstar
 from flows.pipeline.weights import read_weights
 from flows.storage.digest import file_digest
 from kernels.objects.cutout_features import band_views, make_planes
 from kernels.objects.star_galaxy_model import StarGalaxyModel
 from kernels.objects.star_galaxy_weights import Baselines, build_baselines, build_star_galaxy
-from kernels.statistics.class_scores import binary_scores
+from kernels.statistics.class_scores import binary_scores, per_class
 from schemas.errors import BadInput
 
 BASELINES = ("locus_cut", "boosted_moments")
@@ -37,10 +37,10 @@ def evaluate_star_galaxy(path: Path, model: str | None = None) -> dict[str, Any]
     -------
     dict
         Those of `kernels.statistics.class_scores.binary_scores` with star as class 1 (``confusion`` is
-        ``[truth][said]`` in the order galaxy, star) for the judged cutouts, ``classes``, ``unknown``: number of cutouts
-        beyond the limits of the training data (scored nevertheless), ``unjudged``: number without a usable band (not
-        scored), ``trained_on``: whether the model and the baselines have learnt from this very file, ``baselines``: the
-        same scores for each, ``model``.
+        ``[truth][said]`` in the order galaxy, star) for the judged cutouts, with ``per_class`` (precision, recall, f1,
+        n), ``classes``, ``unknown``: number of cutouts beyond the limits of the training data (scored nevertheless),
+        ``unjudged``: number without a usable band (not scored), ``trained_on``: whether the model and the baselines
+        have learnt from this very file, ``baselines``: the same scores for each, ``model``.
 
     Raises
     ------
@@ -60,16 +60,21 @@ def evaluate_star_galaxy(path: Path, model: str | None = None) -> dict[str, Any]
         raise BadInput(
             "no_pixels", str(path), problem, "give cutouts with finite pixels, in the planes that the model takes."
         )
-    scores = binary_scores(star[judged], data.label[judged])
+    label = data.label[judged]
     others = baseline_odds(net, baselines, data.cutouts)
-    return scores | {
-        "classes": ["galaxy", "star"],
+    return _scores(star[judged], label) | {
+        "classes": list(CLASSES),
         "unknown": int((np.nan_to_num(verdicts.outlier, nan=0.0) > 1).sum()),
         "unjudged": int((~judged).sum()),
         "trained_on": _trained_on(path, card.training),
-        "baselines": {name: binary_scores(expit(odds)[judged], data.label[judged]) for name, odds in others.items()},
+        "baselines": {name: _scores(expit(odds)[judged], label) for name, odds in others.items()},
         "model": net.version,
     }
+
+
+def _scores(star: NDArray[np.float64], label: NDArray[np.int64]) -> dict[str, Any]:
+    scores = binary_scores(star, label)
+    return scores | {"per_class": per_class(scores["confusion"], CLASSES)}
 
 
 def _trained_on(path: Path, training: dict[str, Any]) -> bool:

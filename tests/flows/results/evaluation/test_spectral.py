@@ -9,7 +9,7 @@ from rich.console import Console
 from flows.results.evaluation.spectral import evaluate_spectral, redshift_cuts, spectral_table
 from schemas.errors import BadInput
 
-KEYS = {"n", "accuracy", "accuracy_interval", "auc", "macro_f1", "confusion"}
+KEYS = {"n", "accuracy", "accuracy_interval", "auc", "macro_f1", "per_class", "confusion"}
 
 
 def table(tmp_path, rows=60, redshift=True, labels=("STAR", "GALAXY", "QSO")):
@@ -123,6 +123,17 @@ def test_purity_counts_what_is_given_a_class(tmp_path):
     star = figures["purity"]["star"]
     assert star["share"] == pytest.approx(star["right"] / star["given"], abs=1e-4)
     assert star["interval"][0] <= star["share"] <= star["interval"][1]
+
+
+def test_each_class_has_precision_and_recall(tmp_path):
+    figures = evaluate_spectral(table(tmp_path))["models"]["photometry"]
+    for one in (figures, figures["baselines"]["majority"]):
+        confusion = np.array(one["confusion"])
+        assert list(one["per_class"]) == ["star", "galaxy", "quasar"]
+        for k, found in enumerate(one["per_class"].values()):
+            assert found["n"] == confusion[k].sum() == 20
+            assert found["recall"] == pytest.approx(confusion[k, k] / 20)
+            assert found["precision"] == pytest.approx(confusion[k, k] / max(confusion[:, k].sum(), 1), abs=1e-5)
 
 
 def test_cuts_in_redshift():

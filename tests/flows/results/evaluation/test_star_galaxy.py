@@ -8,7 +8,7 @@ from flows.results.evaluation.star_galaxy import BASELINES, evaluate_star_galaxy
 from schemas.errors import BadInput, Misconfigured
 from tests.support.star_galaxy import cutouts, write_small
 
-KEYS = {"n", "accuracy", "accuracy_interval", "auc", "macro_f1", "confusion"}
+KEYS = {"n", "accuracy", "accuracy_interval", "auc", "macro_f1", "per_class", "confusion"}
 
 
 def save(path, cutouts_, label):
@@ -35,6 +35,10 @@ def test_scores_the_model_and_each_baseline(tmp_path, folder, planes):
         assert np.sum(one["confusion"]) == len(data)
     assert np.sum(figures["confusion"], 1).tolist() == np.bincount(data.label).tolist()
     assert figures["accuracy"] > 0.7
+    (galaxy, missed), (_, star) = figures["confusion"]
+    assert list(figures["per_class"]) == figures["classes"] == ["galaxy", "star"]
+    assert figures["per_class"]["galaxy"]["recall"] == pytest.approx(galaxy / (galaxy + missed), abs=1e-5)
+    assert figures["per_class"]["star"]["precision"] == pytest.approx(star / (star + missed), abs=1e-5)
 
 
 def test_cutouts_that_cannot_be_judged_are_counted_and_not_scored(tmp_path, folder):
