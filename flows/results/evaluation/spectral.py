@@ -163,15 +163,34 @@ def spectral_table(figures: Mapping[str, Any]) -> Table:
     table = Table(title=f"{figures['n']} rows: {', '.join(figures['classes'])}")
     for name in ("model", "n", "accuracy", "95 %", "macro F1", "AUC"):
         table.add_column(name)
-    pure = []
+    told = []
     for what, one in figures["models"].items():
         shares = [f"{name} {value['share']:.3f}" for name, value in one["purity"].items() if value["given"]]
-        pure.append(f"right of those called, {what}: {', '.join(shares)}")
+        if shares:
+            told.append(f"right of those called, {what}: {', '.join(shares)}")
         _row(table, what, one)
         for rival, scores in one["baselines"].items():
             _row(table, f"  {rival}", scores)
-    table.caption = "\n".join(pure)
+    table.caption = "\n".join([*told, *_left_out(figures)])
     return table
+
+
+def _left_out(figures: Mapping[str, Any]) -> list[str]:
+    """Return lines that say which rows have no verdict, and why."""
+    silent = {what: one["unjudged"] for what, one in figures["models"].items() if one["unjudged"]}
+    strange = {what: one["unknown"] for what, one in figures["models"].items() if one["unknown"]}
+    lines = {
+        "duplicates": {"": figures["duplicates"]} if figures["duplicates"] else {},
+        "without a class": figures["labels_without_class"],
+        "not judged": silent,
+        "not converted to SDSS": figures["untransformed"],
+        "unlike the training data, but scored": strange,
+    }
+    return [
+        f"{name}: {', '.join(f'{what} {count}'.strip() for what, count in counts.items())}"
+        for name, counts in lines.items()
+        if counts
+    ]
 
 
 def _row(table: Table, name: str, scores: Mapping[str, Any]) -> None:

@@ -154,13 +154,28 @@ def test_the_real_table_says_that_it_is_no_test():
 SCORES = {"n": 10, "accuracy": 0.9, "accuracy_interval": [0.55, 0.9975], "macro_f1": 0.8123, "auc": None}
 
 
+def shown(figures):
+    console = Console(record=True, width=120)
+    console.print(spectral_table(figures))
+    return console.export_text()
+
+
+def test_the_table_says_why_rows_have_no_verdict(tmp_path):
+    path = table(tmp_path, labels=("STAR", "QSO", "SKY"))
+    text = shown(evaluate_spectral(in_ps1(path, drop=("i", "z")), system="decam"))
+    assert "0 rows" in text
+    assert "without a class: SKY 20" in text
+    assert "not judged: redshift 40, photometry 40" in text
+    assert "not converted to SDSS: colour_term 40" in text
+    assert "right of those called" not in text
+
+
 def test_a_row_for_each_model_and_each_rival():
     purity = {"star": {"given": 8, "share": 0.625}, "galaxy": {"given": 0, "share": None}}
     baselines = {"nearest_colour": SCORES | {"auc": 0.75}, "silent": {"n": 0}}
-    models = {"redshift": SCORES | {"purity": purity, "baselines": baselines}}
-    console = Console(record=True, width=120)
-    console.print(spectral_table(SCORES | {"classes": ["star", "galaxy"], "models": models}))
-    text = console.export_text()
+    models = {"redshift": SCORES | {"purity": purity, "baselines": baselines, "unjudged": 0, "unknown": 0}}
+    rest = {"duplicates": 0, "labels_without_class": {}, "untransformed": {}}
+    text = shown(SCORES | {"classes": ["star", "galaxy"], "models": models} | rest)
     assert "10 rows: star, galaxy" in text
     assert text.index("redshift") < text.index("nearest_colour") < text.index("silent")
     assert "0.5500-0.9975" in text
