@@ -7,8 +7,16 @@ from schemas.errors import BadInput
 
 BANDS = ("u", "g", "r", "i", "z")
 
-_FAMILIES = ("{}", "modelMag_{}", "cModelMag_{}", "psfMag_{}", "petroMag_{}", "dered_{}")
-_ERRORS = ("err_{}", "modelMagErr_{}", "cModelMagErr_{}", "psfMagErr_{}", "petroMagErr_{}")
+_ERRORS = {
+    "{}": "err_{}",
+    "modelMag_{}": "modelMagErr_{}",
+    "cModelMag_{}": "cModelMagErr_{}",
+    "psfMag_{}": "psfMagErr_{}",
+    "petroMag_{}": "petroMagErr_{}",
+    "dered_{}": "modelMagErr_{}",
+}
+"""Name of a kind of magnitudes -> that of their errors; the first kind that a table has is used."""
+
 _OTHERS = {
     "redshift": ("redshift", "specz", "z_spec", "zspec", "z1"),
     "plate": ("plate",),
@@ -49,41 +57,45 @@ def locate_columns(columns: Sequence[str], wanted: Collection[str], optional: Co
     Notes
     -----
     All magnitudes are of one kind: the first of ``u``, ``modelMag_u``, ``cModelMag_u``, ``psfMag_u``, ``petroMag_u``,
-    ``dered_u`` for which the table has all requested bands. The redshift of `SpecObj` is ``z`` in a table whose
-    magnitudes have other names, and ``z1`` in a table with a magnitude ``z``.
+    ``dered_u`` for which the table has all requested bands, or if there is none, the first with all that are required.
+    Errors of the same kind are preferred. The redshift of `SpecObj` is ``z`` in a table whose magnitudes have other
+    names, and ``z1`` in a table with a magnitude ``z``.
     """
-    asked = [*wanted, *optional]
-    found = _bands(columns, [name for name in asked if name in BANDS])
-    for name in asked:
+    kind, found = _bands(columns, wanted, optional)
+    for name in (*wanted, *optional):
         patterns = _patterns(name)
-        if name == "redshift" and found.get("z", "z").lower() != "z":
+        if name == "redshift" and found and kind != "{}":
             patterns = (*patterns, "z")
-        if name not in found and (column := _first(columns, patterns)):
+        if name.startswith("err_"):
+            patterns = (_ERRORS[kind].format(name[-1]), *patterns)
+        if name not in BANDS and (column := _first(columns, patterns)):
             found[name] = column
     if missing := [name for name in wanted if name not in found]:
         names = "; ".join(" or ".join(_patterns(name)) for name in missing)
         raise BadInput(
             "missing_columns",
             f"column{'s' * (len(missing) > 1)} {', '.join(missing)}",
-            f"not in the table under any name: {names}. It has {', '.join(columns)}.",
+            f"not in the table under any name, all magnitudes of one kind: {names}. It has {', '.join(columns)}.",
             "ask the archive for them, or rename the columns.",
         )
     return found
 
 
-def _bands(columns: Sequence[str], bands: Sequence[str]) -> dict[str, str]:
-    for family in _FAMILIES:
-        found = {band: _first(columns, (family.format(band),)) for band in bands}
-        if all(found.values()):
-            return {band: column for band, column in found.items() if column}
-    return {}
+def _bands(columns: Sequence[str], wanted: Collection[str], optional: Collection[str]) -> tuple[str, dict[str, str]]:
+    """Return the kind of magnitudes that has most of the bands, above all of those wanted, and their columns."""
+    kinds = {}
+    for kind in _ERRORS:
+        named = ((band, _first(columns, (kind.format(band),))) for band in (*wanted, *optional) if band in BANDS)
+        kinds[kind] = {band: column for band, column in named if column}
+    best = max(kinds, key=lambda kind: (len(kinds[kind].keys() & wanted), len(kinds[kind])))
+    return best, kinds[best]
 
 
 def _patterns(name: str) -> tuple[str, ...]:
     if name in BANDS:
-        return tuple(family.format(name) for family in _FAMILIES)
+        return tuple(kind.format(name) for kind in _ERRORS)
     if name.startswith("err_"):
-        return tuple(pattern.format(name[-1]) for pattern in _ERRORS)
+        return tuple(dict.fromkeys(pattern.format(name[-1]) for pattern in _ERRORS.values()))
     return _OTHERS[name]
 
 

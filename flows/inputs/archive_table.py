@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from flows.inputs.files import csv_separator
 from flows.runtime.settings import require_there
 from schemas.archive_columns import BANDS, WORDS, locate_columns
 from schemas.errors import BadInput, read_failure
@@ -65,7 +66,8 @@ def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] 
     Parameters
     ----------
     path
-        CSV (with or without a first line ``#Table1``; may be compressed), FITS or Parquet, recognised by the content.
+        CSV (with commas, semicolons or tabs; with or without a first line ``#Table1``; may be compressed), ECSV, FITS
+        or Parquet, recognised by the content.
     wanted, optional
         Names from `schemas.archive_columns.NAMES`.
 
@@ -86,6 +88,8 @@ def read_archive(path: Path, wanted: Collection[str], optional: Collection[str] 
             begin = stream.read(_HEAD)
     except (OSError, pa.ArrowException) as error:
         raise BadInput("unreadable_table", str(path), f"cannot be read: {read_failure(error)}.", remedy) from error
+    if begin.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<"):
+        raise BadInput("unreadable_table", str(path), "is XML, as a VOTable.", remedy)
     read = _fits if begin.startswith(b"SIMPLE") else _parquet if begin.startswith(b"PAR1") else _csv
     blocks, columns, units = read(path, begin, wanted, optional)
     parts: list[dict[str, Any]] = []
@@ -127,18 +131,22 @@ def _csv(
     lines = begin.split(b"\n")
     skip = next((n for n, line in enumerate(lines) if not line.startswith(b"#")), 0)
     read = csv.ReadOptions(block_size=_BLOCK, skip_rows=skip)
-    header = [name.strip().strip('"') for name in lines[skip].decode("utf-8-sig", "replace").strip().split(",")]
+    first = lines[skip].decode("utf-8-sig", "replace").strip("\r\n ")
+    separator = csv_separator(first)
+    if separator not in first and begin.startswith(b"# %ECSV"):
+        separator = " "
+    header = [name.strip().strip('"') for name in first.split(separator)]
     columns = locate_columns(header, wanted, optional)
     kinds = {column: pa.string() if _is_text(name) else pa.float32() for name, column in columns.items()}
     convert = csv.ConvertOptions(
         column_types=kinds,
         include_columns=list(dict.fromkeys(columns.values())),
-        null_values=["", "NaN", "nan", "null", "NULL", "None", "N/A", "--"],
+        null_values=["", "NaN", "nan", "null", "NULL", "None", "N/A", "n/a", "NA", "--"],
     )
     read = csv.ReadOptions(block_size=_BLOCK, skip_rows=skip + 1, column_names=header)
 
     def blocks() -> Iterator[pa.RecordBatch]:
-        with csv.open_csv(path, read, convert_options=convert) as reader:
+        with csv.open_csv(path, read, csv.ParseOptions(delimiter=separator), convert) as reader:
             yield from reader
 
     return blocks(), columns, {}
@@ -217,13 +225,14 @@ def _clean(values: NDArray[np.float32], name: str, path: Path, column: str, unit
     if name in BANDS:
         given = values[~absent]
         middle = float(np.median(given)) if len(given) else 20.0
-        if (unit and "mag" not in unit.lower()) or "maggy" in unit.lower() or _no_magnitude(middle, beyond, absent):
+        if (unit and "mag" not in unit.lower()) or "magg" in unit.lower() or _no_magnitude(middle, beyond, absent):
             raise BadInput(
                 "wrong_units",
                 f"column {column!r} of {path}",
                 f"must hold AB magnitudes ({_BRIGHTEST:g} to {_FAINTEST:g}), got {unit or 'values'} with a median of "
-                f"{middle:.4g}: fluxes, by the look of them.",
-                "convert them: m = 8.90 - 2.5 log10(f / Jy), or 22.5 - 2.5 log10(f / nanomaggy).",
+                f"{middle:.4g}: fluxes{' or redshifts' if name == 'z' else ''}, by the look of them.",
+                "convert them: m = 8.90 - 2.5 log10(f / Jy), or 22.5 - 2.5 log10(f / nanomaggy)."
+                + (" Name a redshift so." if name == "z" else ""),
             )
     values[absent | beyond] = np.nan
     return int((absent | beyond).sum())

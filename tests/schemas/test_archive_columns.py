@@ -15,6 +15,20 @@ def test_magnitudes_are_of_one_kind():
     assert locate_columns(columns, BANDS) == {band: f"psfMag_{band}" for band in BANDS}
 
 
+def test_magnitudes_of_two_kinds_are_not_mixed():
+    with pytest.raises(BadInput, match=r"columns? r: not in the table under any name, all magnitudes of one kind"):
+        locate_columns(["u", "g", "psfMag_r"], ("u", "g", "r"))
+    columns = ["psfMag_g", "psfMag_r", "i", "modelMagErr_g", "psfMagErr_g"]
+    found = locate_columns(columns, ("g", "r"), ("i", "z", "err_g"))
+    assert found == {"g": "psfMag_g", "r": "psfMag_r", "err_g": "psfMagErr_g"}
+
+
+def test_z_is_the_redshift_also_where_some_bands_are_missing():
+    columns = ["psfMag_g", "psfMag_r", "z"]
+    for optional in (("redshift",), ("i", "z", "redshift")):
+        assert locate_columns(columns, ("g", "r"), optional) == {"g": columns[0], "r": columns[1], "redshift": "z"}
+
+
 def test_z_of_the_spectrum_is_no_magnitude():
     columns = [*(f"psfMag_{band}" for band in BANDS), "z", "class"]
     assert locate_columns(columns, (*BANDS, "redshift"))["redshift"] == "z"

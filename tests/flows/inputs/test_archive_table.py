@@ -38,6 +38,38 @@ def test_csv_as_skyserver_gives_it(tmp_path):
     assert set(table.cleaned.values()) == {0}
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_csv_with_another_separator(tmp_path, separator):
+    lines = [line.replace(",", separator) for line in ("\ufeff" + HEADER, *ROWS)]
+    table = read_archive(write(tmp_path, *lines), WANTED, ("redshift", "objid"))
+    np.testing.assert_allclose(table.numbers["redshift"], [0.08, 0.0001, 1.4], rtol=1e-6)
+    assert table.words["class"].to_pylist() == ["GALAXY", "STAR", "QSO"]
+
+
+def test_ecsv_as_astropy_writes_it(tmp_path):
+    rows = Table(rows=[row.split(",") for row in ROWS], names=HEADER.split(","))
+    rows["z"][1] = ""
+    for separator in (",", " "):
+        rows.write(tmp_path / "table.ecsv", delimiter=separator, overwrite=True)
+        table = read_archive(tmp_path / "table.ecsv", WANTED)
+        np.testing.assert_allclose(table.numbers["z"], [16.8, np.nan, 18.1], rtol=1e-6)
+        assert table.words["class"].to_pylist() == ["GALAXY", "STAR", "QSO"]
+
+
+def test_a_votable_is_called_one(tmp_path):
+    table = Table({band: np.full(3, 18.0) for band in BANDS} | {"class": ["STAR"] * 3})
+    table.write(tmp_path / "table.vot", format="votable")
+    with pytest.raises(BadInput, match=r"is XML, as a VOTable. To fix, give a CSV, FITS or Parquet table"):
+        read_archive(tmp_path / "table.vot", WANTED)
+
+
+def test_a_redshift_in_place_of_z_is_called_one(tmp_path):
+    lines = [HEADER.replace("objid,", "").replace(",redshift", "")]
+    lines += [f"{row.split(',', 1)[1].rsplit(',', 3)[0]},0.{n}8,STAR" for n, row in enumerate(ROWS)]
+    with pytest.raises(BadInput, match=r"fluxes or redshifts, by the look of them.*Name a redshift so"):
+        read_archive(write(tmp_path, *lines), WANTED)
+
+
 def test_csv_that_is_compressed(tmp_path):
     path = tmp_path / "table.csv.gz"
     path.write_bytes(gzip.compress("\n".join([HEADER, *ROWS]).encode()))
@@ -251,7 +283,15 @@ def test_a_band_without_any_value_is_none_and_no_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("unit", "right"),
-    [("mag", True), ("Magnitude", True), ("", True), ("nanomaggy", False), ("maggy", False), ("Jy", False)],
+    [
+        ("mag", True),
+        ("Magnitude", True),
+        ("", True),
+        ("nanomaggy", False),
+        ("nanomaggies", False),
+        ("maggy", False),
+        ("Jy", False),
+    ],
 )
 def test_a_magnitude_is_one_by_its_unit(tmp_path, unit, right):
     table = Table({band: np.full(3, 18.0) for band in BANDS} | {"class": ["STAR"] * 3})
