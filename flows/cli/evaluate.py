@@ -72,6 +72,7 @@ def spectral_class(
     with refusals(as_json):
         figures = evaluate_spectral(data, {"redshift": redshift, "photometry": photometry}, system)
     _warn_of_training(figures)
+    _warn_of_depth(figures)
     if as_json:
         typer.echo(json.dumps(figures, allow_nan=False))
     else:
@@ -83,6 +84,21 @@ def _warn_of_training(figures: dict[str, Any]) -> None:
         typer.echo(
             f"WARNING: this table made {' and '.join(names)}, by four fifths of its rows: their figures are not a "
             "test. Give a table that no model has learnt from.",
+            err=True,
+        )
+
+
+_MANY = 0.1
+"""Share of faint rows from which they are worth a warning."""
+
+
+def _warn_of_depth(figures: dict[str, Any]) -> None:
+    faint = figures["faint_without_u"]
+    if faint > _MANY * figures["rows"]:
+        typer.echo(
+            f"WARNING: {faint} of {figures['rows']} rows lack u and are fainter than nearly all that the model without "
+            "redshift has learnt from, where SDSS took spectra of quasars above all: it takes most of them for "
+            "quasars. --photometry colours does not look at the brightness.",
             err=True,
         )
 

@@ -23,6 +23,9 @@ from schemas.photometric_systems import RELATIONS, SystemName
 _GALAXY_FROM = 0.0033
 """Redshift for 1,000 km/s: no star of the Galaxy is that fast."""
 
+_FAINT = 0.9
+"""Fraction of the training rows that are brighter in r than what counts as faint."""
+
 _QUASAR_FROM = 0.4
 """Redshift above which the baseline of cuts calls everything a quasar."""
 
@@ -50,7 +53,9 @@ def evaluate_spectral(
         and others for the model with redshift, or the other one if there is no redshift; the same for each under
         ``models``, and for its simplest rivals under its ``baselines``. ``purity`` is the fraction of each given class
         that is right, among rows that are not unknown; ``untransformed`` counts the rows without SDSS magnitudes, by
-        reason. ``trained_on`` names the models made from four fifths of this very file: their figures are not a test.
+        reason; ``faint_without_u`` those without u that are fainter in r than nine tenths of what the model without
+        redshift has learnt from, if it sees r. ``trained_on`` names the models made from four fifths of this very file:
+        their figures are not a test.
 
     Raises
     ------
@@ -80,6 +85,7 @@ def evaluate_spectral(
         "duplicates": table.duplicates,
         "system": system,
         "untransformed": {str(one): int((reason == one).sum()) for one in np.unique(reason[reason != ""])},
+        "faint_without_u": _faint_without_u(loaded["photometry"], columns),
         "labels_without_class": dict(list(mapped.unknown.items())[:20]),
         "trained_on": sorted(w for w, one in loaded.items() if one.card.training["data_sha256"] == digest),
         "models": found,
@@ -103,6 +109,15 @@ def _of_sdss(
     errors = {band: np.nan_to_num(columns.get(f"err_{band}", none)) for band in magnitudes}
     found: SdssMagnitudes = to_sdss(magnitudes, errors, system)
     return {**columns, **found.magnitudes}, found.reason
+
+
+def _faint_without_u(model: ClassModel, columns: Mapping[str, NDArray[np.float32]]) -> int:
+    """Count rows that a model may take for quasars because they are faint, as SDSS's other targets are not."""
+    if "r" not in model.features:
+        return 0
+    limit = np.nanquantile(model.reference[:, model.features.index("r")], _FAINT)
+    faint = columns["r"] > limit
+    return int((faint & ~np.isfinite(columns["u"])).sum() if "u" in columns else faint.sum())
 
 
 def _figures(

@@ -127,6 +127,15 @@ def test_classes_of_an_archive_table(tmp_path):
     assert CliRunner().invoke(app, [*other, "acme"]).exit_code == 2
 
 
+def test_a_deep_table_without_u_is_warned_of(tmp_path):
+    table = tmp_path / "table.csv"
+    rows = ["20.6,19.7,19.3,19.0,GALAXY", "20.5,20.05,19.93,19.9,STAR", "17.6,16.7,16.3,16.0,GALAXY"]
+    table.write_text("\n".join(["g,r,i,z,class", *rows]))
+    words = ["evaluate", "spectral-class", "--data", str(table), "--system", "ps1"]
+    assert "WARNING: 2 of 3 rows lack u and are fainter" in CliRunner().invoke(app, words).stderr
+    assert "WARNING" not in CliRunner().invoke(app, [*words, "--photometry", "colours"]).stderr
+
+
 def test_a_table_that_made_the_model_is_no_test_of_it(tmp_path, monkeypatch):
     table = tmp_path / "table.csv"
     rows = ["19.4,17.6,16.7,16.3,16.0,GALAXY,0.08", "17.93,16.5,16.05,15.93,15.9,STAR,0.0"]

@@ -114,6 +114,24 @@ def test_a_table_of_another_system_is_taken_to_sdss(tmp_path):
     assert (few["untransformed"], few["n"]) == ({"colour_term": 60}, 0)
 
 
+def test_faint_rows_without_u_are_counted_for_a_model_that_sees_the_brightness(tmp_path):
+    path = in_ps1(table(tmp_path))
+    deeper = tmp_path / "deeper.csv"
+    header, *lines = path.read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    shifted = [",".join([*(f"{float(value) + 2.5:.4f}" for value in row[:4]), *row[4:]]) for row in rows]
+    deeper.write_text("\n".join([header, *shifted]) + "\n")
+    assert evaluate_spectral(path, system="ps1")["faint_without_u"] == 0
+    by_brightness = evaluate_spectral(deeper, system="ps1")
+    by_colour = evaluate_spectral(deeper, {"photometry": "colours"}, "ps1")
+    assert 40 < by_brightness["faint_without_u"] <= 60
+    assert by_colour["faint_without_u"] == 0
+    purity = [one["models"]["photometry"]["purity"]["quasar"]["share"] for one in (by_brightness, by_colour)]
+    assert purity[0] < purity[1]
+    path.write_text("u" + table(tmp_path).read_text().split("u", 1)[1])
+    assert evaluate_spectral(path)["faint_without_u"] == 0
+
+
 def test_purity_counts_what_is_given_a_class(tmp_path):
     figures = evaluate_spectral(table(tmp_path))["models"]["photometry"]
     confusion = np.array(figures["confusion"])
