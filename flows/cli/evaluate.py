@@ -111,7 +111,9 @@ def star_galaxy(
     ],
     model: Annotated[
         str | None,
-        typer.Option(help="Shipped name, folder or URL; default: single_band, of galstar.csv multi_band."),
+        typer.Option(
+            help="Shipped name, folder or URL; default: single_band (PSF as ZTF's in i), of galstar.csv multi_band."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
