@@ -115,7 +115,7 @@ def per_class(
     table = np.asarray(confusion, float)
     rows = {}
     for kind, name in enumerate(names):
-        said, there, hit = (float(one) for one in (table[:, kind].sum(), table[kind].sum(), table[kind, kind]))
+        said, there, hit = table[:, kind].sum(), table[kind].sum(), table[kind, kind]
         rows[name] = _row(hit / said if said else 0.0, hit / there if there else 0.0, there)
     return rows
 
