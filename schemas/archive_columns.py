@@ -75,8 +75,8 @@ def locate_columns(columns: Sequence[str], wanted: Collection[str], optional: Co
         raise BadInput(
             "missing_columns",
             f"column{'s' * (len(missing) > 1)} {', '.join(missing)}",
-            f"not in the table under any name, all magnitudes of one kind: {names}. It has {', '.join(columns)}.",
-            "ask the archive for them, or rename the columns.",
+            f"not in the table under any name: {names}. It has {', '.join(columns)}.",
+            "ask the archive for them, or rename the columns; magnitudes are of one kind.",
         )
     return found
 

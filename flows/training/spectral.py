@@ -117,7 +117,8 @@ def train_spectral(path: Path | None, out: Path, plan: SpectralPlan, say: Say) -
         require_values(sample, features)
     writable_folder(out)
     say(f"{len(sample.code)} rows, features {list(features)}, rows per class {rows}")
-    figures: dict[str, Any] = {"plan": asdict(plan), "rows_per_class": rows, "notes": dict(sample.notes)}
+    about = {"plan": asdict(plan), "rows_per_class": rows, "notes": dict(sample.notes)}
+    figures: dict[str, Any] = about | {"classes": list(sample.classes)}
     if plan.models:
         figures |= _compare(sample, features, plan, out, say)
     if path is not None and not is_galaxy_table(path) and is_star_table(path):
@@ -178,7 +179,6 @@ def _compare(sample: Sample, features: tuple[str, ...], plan: SpectralPlan, out:
     shares = draw_comparison(sample, features, found, (mean, spread), out / "comparison.png", plan.seed)
     (out / "comparison.md").write_text(table(found))
     return {
-        "classes": list(sample.classes),
         "comparison": [one.figures() for one in found],
         "pca_variance": [round(float(share), 4) for share in shares],
         "importance": {name: round(float(value), 4) for name, value in zip(features, mean, strict=True)},

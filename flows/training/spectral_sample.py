@@ -108,6 +108,10 @@ def archive_sample(path: Path, task: str, features: tuple[str, ...]) -> Sample:
         "rows_without_band": int((~seen).sum()),
         "split_by": "row" if alone else "plate",
     }
+    if not ((mapped.code >= 0) & seen).any():
+        labels = f"labels are {list(mapped.unknown)[:5]}" if (mapped.code < 0).all() else "none of those has magnitudes"
+        problem = f"no row has a {label} of {list(classes)} and a magnitude: {labels}."
+        raise BadInput("no_labels", path.name, problem, f"give the column `{label}` and magnitudes of the archive.")
     whole = Sample(columns, mapped.code, classes, group, notes)
     return large_classes(whole.take((mapped.code >= 0) & seen), 1, path.name)
 

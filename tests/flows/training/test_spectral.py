@@ -51,6 +51,8 @@ def test_simulated_stars_beside_the_rows_of_a_table_are_on_the_card(tmp_path):
     path = table(tmp_path, rows=60)
     plan = SpectralPlan(features="colours", models=(), stars=40, name="superclass")
     train_spectral(path, tmp_path / "out", plan, lambda _: None)
+    figures = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert figures["classes"] == ["star", "galaxy", "quasar"], "they name the rows of the confusion"
     about = load_model("superclass", str(tmp_path / "out")).card.training
     assert about["data"].endswith("and 40 simulated stars")
     assert about["command"].endswith("--stars 40")

@@ -55,6 +55,19 @@ def test_classes_of_one_kind_only_are_refused(tmp_path):
     assert error.value.code == "one_class"
 
 
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("18,17,16,15,14,2", r"no row has a class of \['star', .* and a magnitude: labels are \['2'\]"),
+        ("-999,99,99,,-9999,STAR", "and a magnitude: none of those has magnitudes"),
+    ],
+)
+def test_says_which_labels_are_none_or_that_there_are_no_magnitudes(tmp_path, row, problem):
+    with pytest.raises(BadInput, match=problem) as error:
+        archive_sample(write(tmp_path, "u,g,r,i,z,class", row, row), "superclass", FEATURES)
+    assert error.value.code == "no_labels"
+
+
 def test_stars_and_galaxies_by_their_own_labels(tmp_path):
     path = write(tmp_path, "u,g,r,i,z,subClass", "18,17,16,15,14,F5V (30743)", "18,17,16,15,14,CV", "18,17,16,15,14,M3")
     found = archive_sample(path, "star", FEATURES)
