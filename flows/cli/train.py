@@ -145,7 +145,9 @@ def spectral_class(
     larger: Annotated[float | None, typer.Option(help="Only rows of a larger Petrosian radius, arcsec.")] = None,
     stars: Annotated[int, typer.Option(min=0, help="Number of simulated stars to add to the rows of a table.")] = 0,
     models: Annotated[str, typer.Option(help="Classifiers to compare, by comma; all, or none.")] = "all",
-    name: Annotated[str | None, typer.Option(help="Also make a model of this name for the pipeline.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Also make a model; for use by its folder: superclass or star_subclass.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables, pictures, weights and card.")] = Path(
         "models/spectral_class"
     ),
