@@ -1,7 +1,7 @@
 """Classes of rows dimmed and reddened by more dust than the models have seen.
 
-`python -m benchmarks.spectral_dust skyserver_dr14.csv`: rows of the table that the model `photometry` never saw, and
-simulated stars of all types, without redshift and without an image.
+`python -m benchmarks.catalogues.spectral_dust skyserver_dr14.csv`: rows of the table that the model `photometry` never
+saw, and simulated stars of all types, without redshift and without an image.
 """
 
 import sys
