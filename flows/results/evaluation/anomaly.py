@@ -76,8 +76,8 @@ def evaluate_anomaly(
     if draw is not None:
         writable_folder(draw, "--pictures")
     labelled = [one for one in files if one.label]
-    seen = partial(shown_picture, card)
-    pictures, labels, unreadable, trained_on, copies, _ = read_unseen(labelled, arrays, unseen=unseen, seen=seen)
+    read = read_unseen(labelled, arrays, unseen=unseen, seen=partial(shown_picture, card), say=say)
+    pictures, labels, unreadable, trained_on, copies, _ = read
     normal = list(normal) or sorted({label for label in labels if stands_for_real(label)})
     if not any(label in normal for label in labels):
         found = sorted({file.label for file in files if file.label})[:10]

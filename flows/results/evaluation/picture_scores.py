@@ -28,6 +28,9 @@ EXPLAINED = 12
 LONGEST = 512
 """Maximum size of pictures when read, px on the longer side."""
 
+TOLD_EVERY = 1000
+"""After so many pictures the progress is told."""
+
 Label = frozenset[str]
 """Classes of the model that a label stands for."""
 
@@ -56,7 +59,7 @@ def evaluate_pictures(
     draw
         Folder for the drawings of `flows.results.evaluation.picture_pages`.
     say
-        Receives messages about files that are left out.
+        Receives messages about files that are left out, and the progress.
 
     Returns
     -------
@@ -83,7 +86,7 @@ def evaluate_pictures(
         writable_folder(draw, "--pictures")
     labels, without = label_sets(task, files)
     labelled = [file for file in files if file.label in labels]
-    read = read_unseen(labelled, arrays, unseen=unseen, seen=partial(shown_picture, card))
+    read = read_unseen(labelled, arrays, unseen=unseen, seen=partial(shown_picture, card), say=say)
     known = [labels[one] for one in read.labels]
     if not known:
         raise _no_labels(data, card.classes, without, read)
@@ -136,15 +139,17 @@ def read_unseen(
     *,
     unseen: bool,
     seen: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda picture: picture,
+    say: Callable[[str], None] = lambda line: None,
 ) -> ReadPictures:
     """Read pictures; with ``unseen``, without those that the model with these ``arrays`` has learnt from.
 
-    ``seen`` returns what is kept of each picture: by default all of it, (ny, nx, 3), which takes much memory.
+    ``seen`` returns what is kept of each picture: by default all of it, (ny, nx, 3), which takes much memory. ``say``
+    receives the progress.
     """
     learnt = {int(one) for one in arrays.get(LEARNT, ())}
     pictures, labels, paths = list[NDArray[np.uint8]](), list[str](), list[Path]()
     unreadable, trained_on, met, copies = dict[str, str](), 0, set[int](), 0
-    for file in files:
+    for count, file in enumerate(files, 1):
         try:
             number = content_number(file.path)
             known = number in learnt
@@ -157,6 +162,8 @@ def read_unseen(
             trained_on += known
         except BadInput as error:
             unreadable[str(file.path)] = str(error)
+        if count % TOLD_EVERY == 0:
+            say(f"{count} of {len(files)} pictures read")
     return ReadPictures(pictures, labels, unreadable, trained_on, copies, paths)
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.inputs.picture_files import list_pictures, read_picture
 from flows.pipeline.weights import read_weights, write_model
+from flows.results.evaluation import picture_scores
 from flows.results.evaluation.anomaly import evaluate_anomaly
 from flows.results.evaluation.picture_scores import (
     LEARNT,
@@ -209,6 +210,15 @@ def _locked(path):
         return file_digest(one)
 
     return digest
+
+
+def test_it_tells_how_far_it_has_come(pictures, model, monkeypatch):
+    monkeypatch.setattr(picture_scores, "TOLD_EVERY", 4)
+    told = []
+    found = evaluate_pictures("scene", [pictures], str(model), say=told.append)
+    read = found["n"] + len(found["unreadable"])
+    assert read >= 4
+    assert told == [f"{count} of {read} pictures read" for count in range(4, read + 1, 4)]
 
 
 def test_of_each_picture_only_what_the_network_sees_is_kept(pictures, model):
