@@ -52,7 +52,7 @@ class LabelledCutouts:
         return LabelledCutouts(self.cutouts[rows], self.label[rows], self.group[rows], self.magnitude[rows])
 
 
-def read_cutout_set(folder: Path, split: str, limit: int | None = None) -> LabelledCutouts:
+def read_cutout_set(folder: Path, split: str) -> LabelledCutouts:
     """Read one split of a set written by `flows.simulation.cutout_set`.
 
     Parameters
@@ -61,8 +61,6 @@ def read_cutout_set(folder: Path, split: str, limit: int | None = None) -> Label
         Folder of the set.
     split
         ``train``, ``validation`` or ``test``.
-    limit
-        Maximum number of cutouts; the first ones are read.
 
     Raises
     ------
@@ -74,7 +72,7 @@ def read_cutout_set(folder: Path, split: str, limit: int | None = None) -> Label
         remedy = "make one: nightstride simulate --preset star-galaxy --out FOLDER."
         raise Misconfigured("no_cutout_set", str(path), "does not exist.", remedy)
     truth = pq.read_table(path)
-    truth = truth.filter(pa.compute.equal(truth["split"], split)).slice(0, limit)
+    truth = truth.filter(pa.compute.equal(truth["split"], split))
     if not len(truth):
         raise Misconfigured("empty_split", str(path), f"no cutout is of the split {split!r}.", "simulate more.")
     shard, row = truth["shard"].to_numpy(), truth["row"].to_numpy()

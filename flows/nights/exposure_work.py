@@ -92,7 +92,7 @@ def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Pa
     if sha256 is not None:
         lineage = trace(source, sha256, PIPELINE, models, settings)
         if (info := _stored(path, lineage.tiles)) is not None:
-            return Stored(info, lineage, True, timer.seconds(), _sky(info))
+            return Stored(info, lineage, timer.seconds(), _sky(info))
     from flows.inputs.described import described
     from flows.inputs.probe import read
     from flows.nights.cluster.memory import require_fit_here
@@ -114,7 +114,7 @@ def store_exposure(source: Source, key: ExposureKey, sha256: str | None, out: Pa
     timer.lap("other")
     write_exposure(path, info, planes, settings.tiles, lineage.tiles)
     timer.lap("write tiles")
-    return Stored(info, lineage, False, timer.seconds(), _sky(info), raw.file_sha256)
+    return Stored(info, lineage, timer.seconds(), _sky(info), raw.file_sha256)
 
 
 def _sky(info: ExposureInfo) -> tuple[int, ...]:

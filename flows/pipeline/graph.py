@@ -116,7 +116,7 @@ def resolve(pipeline: Sequence[Stage], present: Collection[str], levels: Collect
 @lru_cache(64)
 def _resolved(pipeline: tuple[Stage, ...], present: frozenset[str], levels: frozenset[str]) -> Graph:
     producers = _producers(pipeline)
-    ordered = _sorted(pipeline, producers)
+    ordered = _sorted(pipeline)
     available, unasked, runs, not_run = set(present), set(ASKED), [], dict[str, str]()
     for stage in ordered:
         if stage.per not in levels:
@@ -188,7 +188,7 @@ def _is_product(stage: Stage) -> bool:
     return isinstance(stage.gives, TableOf) and stage.gives.product
 
 
-def _sorted(pipeline: Sequence[Stage], producers: Mapping[str, Stage]) -> list[Stage]:
+def _sorted(pipeline: Sequence[Stage]) -> list[Stage]:
     """Return the stages in topological order; of those that could come next, the first in the pipeline is taken."""
     ordered: list[Stage] = []
     waiting = list(pipeline)

@@ -272,7 +272,6 @@ class Stored:
 
     info: ExposureInfo
     lineage: Lineage
-    reused: bool
     seconds: Mapping[str, float]
     sky: tuple[int, ...] = ()
     file_sha256: tuple[tuple[str, str], ...] = ()

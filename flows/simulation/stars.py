@@ -79,14 +79,12 @@ def add_residuals(canvas: Canvas, stars: Stars, mismatch: Mismatch, conditions: 
     503, 325, on the result of imperfect matching), plus the ringing at the pixel frequency that matching kernels add.
     All of this is proportional to the star's flux.
     """
-    psf, sigma = conditions.psf, conditions.noise.sigma
-    width = psf.fwhm / 2
-    halves = np.ceil(np.array(_REACH) * width).astype(int)
+    halves = np.ceil(np.array(_REACH) * conditions.psf.fwhm / 2).astype(int)
     group = _group(stars, conditions, halves)
     for index, half in enumerate(halves):
         chosen = np.flatnonzero(group == index)
         for part in np.array_split(chosen, max(1, len(chosen) * (2 * half + 1) ** 2 // 2_000_000)):
-            _add_group(canvas, stars, mismatch, conditions, part, int(half), sigma)
+            _add_group(canvas, stars, mismatch, conditions, part, int(half))
 
 
 def _group(stars: Stars, conditions: Conditions, halves: NDArray[np.int_]) -> NDArray[np.int_]:
@@ -106,7 +104,6 @@ def _add_group(
     conditions: Conditions,
     part: NDArray[np.int_],
     half: int,
-    sigma: float,
 ) -> None:
     if not len(part):
         return

@@ -167,7 +167,7 @@ def train_pictures(
         "parameters": sum(value.numel() for value in kept.net.parameters()),
         "notes": found.notes,
     }
-    write_model(out, _arrays(kept, found), _card(task, classes, plan, seed, origin, kept, found, figures), task)
+    write_model(out, _arrays(kept, found), _card(task, classes, plan, seed, origin, kept, figures), task)
     test = kept.parts[2]
     shown = [found.pictures[n].permute(1, 2, 0).numpy() for n in test]
     draw_verdicts(out, figures, shown, verdict_labels(kept.probability, [found.known[n] for n in test], classes))
@@ -347,7 +347,7 @@ def _arrays(made: _Made, found: LabelledPictures) -> dict[str, NDArray[Any]]:
 
 def _card(
     task: str, classes: Sequence[str], plan: PicturePlan, seed: int, origin: Sequence[str], made: _Made,
-    found: LabelledPictures, figures: dict[str, Any],
+    figures: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     shown = ("n", "accuracy", "accuracy_interval", "macro_f1", "classes", "per_class", "confusion", "ece")
     return {

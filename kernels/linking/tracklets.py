@@ -273,7 +273,7 @@ def _pairs(
     slow, fast = rates
     reach = fast[first.rows] * (last.mjd - first.mjd) * 3600
     close = np.flatnonzero(last.away(first.vectors) <= reach)
-    reach = np.minimum(reach[close], _reach_by_chance(detections, first, close, others, last, limits.by_chance))
+    reach = np.minimum(reach[close], _reach_by_chance(first, close, others, last, limits.by_chance))
     one, other = _within_reach(first, close, last, reach)
     i, j = first.rows[one], last.rows[other]
     way = arc(np.linalg.norm(first.vectors[one] - last.vectors[other], axis=1))
@@ -303,7 +303,7 @@ def _within_reach(first: SkyEpoch, close: Indices, last: SkyEpoch, reach: Floats
 
 
 def _reach_by_chance(
-    detections: SkyDetections, first: SkyEpoch, close: Indices, others: list[SkyEpoch], last: SkyEpoch, by_chance: float
+    first: SkyEpoch, close: Indices, others: list[SkyEpoch], last: SkyEpoch, by_chance: float
 ) -> Floats:
     """Return how far apart, arcsec, chance lets a tracklet of all exposures be, for some detections of the first.
 

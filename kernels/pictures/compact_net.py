@@ -9,33 +9,30 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kernels.nets.cutout_nets import ResidualBlock
 
+_WIDTHS = (32, 64, 128)  # channels of the blocks; the first also of the stem
+
 
 class PictureNet(nn.Module):
     """Residual network (He et al. 2016, CVPR, 770) of 7 convolutions: 0.31 million parameters.
 
     conv 3x3 stride 2 to 32 channels; three blocks of two 3x3 convolutions with batch norm and a short cut, to 32, 64
     and 128 channels, each with stride 2; mean and maximum over the picture; dropout; class scores.
+    Pictures may have any side from 16 px on.
 
     Parameters
     ----------
-    planes, classes
-        Of a picture, whose side may be any from 16 px on; number of classes.
-    widths
-        Channels of the blocks; the first also of the stem.
-    dropout
-        Share of the numbers that are left out in training.
+    classes
+        Number of classes.
     """
 
-    def __init__(
-        self, planes: int = 3, classes: int = 10, widths: tuple[int, ...] = (32, 64, 128), dropout: float = 0.3
-    ) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(planes, widths[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+            nn.Conv2d(3, _WIDTHS[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(_WIDTHS[0]), nn.ReLU()
         )
-        before = (widths[0], *widths[:-1])
-        self.blocks = nn.Sequential(*(ResidualBlock(a, b, 2) for a, b in zip(before, widths, strict=True)))
-        self.dropout, self.last = nn.Dropout(dropout), nn.Linear(2 * widths[-1], classes)
+        before = (_WIDTHS[0], *_WIDTHS[:-1])
+        self.blocks = nn.Sequential(*(ResidualBlock(a, b, 2) for a, b in zip(before, _WIDTHS, strict=True)))
+        self.dropout, self.last = nn.Dropout(0.3), nn.Linear(2 * _WIDTHS[-1], classes)
 
     @property
     def head(self) -> nn.Linear:
@@ -43,12 +40,12 @@ class PictureNet(nn.Module):
         return self.last
 
     def codes(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Return what stands for each picture before the last layer, (n, planes, side, side) -> (n, 256)."""
+        """Return what stands for each picture before the last layer, (n, 3, side, side) -> (n, 256)."""
         maps = self.blocks(self.stem(pictures))
         return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Return the class scores of each picture, (n, planes, side, side) -> (n, classes)."""
+        """Return the class scores of each picture, (n, 3, side, side) -> (n, classes)."""
         return self.last(self.dropout(self.codes(pictures)))
 
     def fused(self) -> "PictureNet":

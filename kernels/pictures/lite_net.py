@@ -26,11 +26,9 @@ class LiteNet(nn.Module):
     ----------
     classes, stages
         Number of classes, and of `STAGES`.
-    dropout
-        Share of the numbers that are left out in training.
     """
 
-    def __init__(self, classes: int = 10, stages: int = len(STAGES), dropout: float = 0.3) -> None:
+    def __init__(self, classes: int, stages: int) -> None:
         super().__init__()
         self.stem: nn.Module = _Convolution(3, _STEM, 3, 2)
         self.norm: nn.Module = _norm(_STEM)
@@ -40,7 +38,7 @@ class LiteNet(nn.Module):
                 blocks.append(_Block(before, after, side, 1 if number else stride, wider))
                 before = after
         self.blocks = nn.Sequential(*blocks)
-        self.dropout, self.last = nn.Dropout(dropout), nn.Linear(before, classes)
+        self.dropout, self.last = nn.Dropout(0.3), nn.Linear(before, classes)
 
     def codes(self, pictures: torch.Tensor) -> torch.Tensor:
         """Return what stands for each picture before the last layer, (n, 3, side, side), 0 to 1 -> (n, channels)."""

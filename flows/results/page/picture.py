@@ -19,6 +19,7 @@ MASKED, OUTSIDE = 254, 255
 """Levels for an unusable pixel, and for one beyond the border of the image."""
 
 _BRIGHTEST = 253
+_BLACK = -3.0  # value shown black, in units of the noise above the background
 _TINY = 1e-30
 _DARK, _LIGHT = np.array([8, 11, 20]), np.array([255, 255, 250])
 _MASKED_RGB, _OUTSIDE_RGB = (52, 78, 112), (120, 126, 138)
@@ -58,9 +59,7 @@ def usable(difference: NDArray[np.float32], mask: NDArray[np.uint16]) -> NDArray
     return np.asarray(np.isfinite(difference) & ((mask & np.uint16(UNUSABLE)) == 0))
 
 
-def stretch(
-    values: NDArray[np.floating], background: float, noise: float, low: float = -3.0, high: float = 8.0
-) -> NDArray[np.uint8]:
+def stretch(values: NDArray[np.floating], background: float, noise: float, high: float = 8.0) -> NDArray[np.uint8]:
     """Return levels 0 to 253 of ``values``.
 
     Parameters
@@ -69,8 +68,8 @@ def stretch(
         Pixels; non-finite ones become `MASKED`.
     background, noise
         Level and standard deviation of the sky, same unit.
-    low, high
-        Values shown black and white, in units of ``noise`` relative to ``background``.
+    high
+        Value shown white, in units of ``noise`` above ``background``.
 
     Returns
     -------
@@ -80,8 +79,8 @@ def stretch(
     """
     sigma = (np.asarray(values, np.float64) - background) / max(noise, _TINY)
     blank = ~np.isfinite(sigma)
-    above = np.clip(np.where(blank, low, sigma), low, high) - low
-    levels = np.rint(_BRIGHTEST * np.arcsinh(above / 4) / np.arcsinh((high - low) / 4)).astype(np.uint8)
+    above = np.clip(np.where(blank, _BLACK, sigma), _BLACK, high) - _BLACK
+    levels = np.rint(_BRIGHTEST * np.arcsinh(above / 4) / np.arcsinh((high - _BLACK) / 4)).astype(np.uint8)
     levels[blank] = MASKED
     return levels
 

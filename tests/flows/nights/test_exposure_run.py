@@ -60,7 +60,7 @@ def store(log, fails, source, key, sha256, out, settings):
         psf=PsfModel(fwhm_px=2), background=0, noise=1, source_uri=source.uri, source_sha256="bytes",
     )  # fmt: skip
     lineage = trace(source, "bytes", PIPELINE, model_digests(PIPELINE, settings), settings)
-    return Stored(info, lineage, sha256 is not None, {"read": 1.0})
+    return Stored(info, lineage, {"read": 1.0})
 
 
 def search(log, fails, path, tiles, settings):

@@ -43,7 +43,7 @@ def stored(item):
         **KEY.model_dump(), instrument="test", band="g", midpoint_mjd_tai=6e4, exposure_time_s=30, shape=(60, 60),
         psf=PsfModel(fwhm_px=2), background=0, noise=1, source_uri=item.source.uri, source_sha256="bytes",
     )  # fmt: skip
-    return Stored(info, lineage(item), False, {})
+    return Stored(info, lineage(item), {})
 
 
 def publish(tmp_path, name):

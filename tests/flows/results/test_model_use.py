@@ -185,7 +185,7 @@ def published(tmp_path, source, settings, visit=1):
         **key.model_dump(), band="g", midpoint_mjd_tai=6e4, source_uri=source.uri, source_sha256=sha256
     )
     item, recorder = Item(source, key, stat_of(source)), Recorder(out, settings, PIPELINE, sha256_of)
-    stored = Stored(info, lineage, False, {})
+    stored = Stored(info, lineage, {})
     recorder.stored(item, stored)
     recorder.done(item, stored, {}, Outcome(item, "done", detections=3))
     return out, Item(source, key, item.stat, sha256, Ledger(out).get(key))
