@@ -1,7 +1,6 @@
 """Labelled cutouts from several kinds of files."""
 
 import csv
-import hashlib
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -164,11 +163,6 @@ def read_ztf_cutouts(folder: Path) -> LabelledCutouts:
         raise BadInput("other_rows", str(path), f"its labels are not those of {NPZ}.", "restore both files.")
     frames = np.unique([row["FILENAME"] for row in rows], return_inverse=True)[1]
     return LabelledCutouts(data.cutouts, data.label, frames.astype(np.int64), data.magnitude)
-
-
-def frames_digest(folder: Path) -> str:
-    """Return the SHA-256 of the file of cutouts, for the model card."""
-    return hashlib.sha256((folder / NPZ).read_bytes()).hexdigest()
 
 
 PLANES = ("g", "r", "i", "z", "psf-g", "psf-r", "psf-i", "psf-z")

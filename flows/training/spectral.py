@@ -1,6 +1,5 @@
 """Training and comparison of the classifiers of catalogue rows."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from flows.pipeline.weights import write_model
 from flows.simulation.star_colours import star_table
+from flows.storage.digest import file_digest
 from flows.storage.folder import writable_folder
 from flows.training.class_fit import ClassFit, fit_class_model, require_values
 from flows.training.spectral_compare import MODELS, REBALANCING, Compared, compare, table
@@ -265,7 +265,7 @@ def _card(
     settings: ClassFit,
     path: Path | None,
 ) -> dict[str, Any]:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path else "made by the command"
+    digest = file_digest(path) if path else "made by the command"
     options = f"--task {plan.task} --features {plan.features} --name {plan.name} --seed {plan.seed}"
     options += f" --stars {plan.stars}" if plan.stars else ""
     data = path.name if path else "simulated stars: flows/simulation/star_colours.py"

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from flows.inputs.cutout_files import CLASSES, LabelledCutouts, frames_digest, read_ztf_cutouts
+from flows.inputs.cutout_files import CLASSES, NPZ, LabelledCutouts, read_ztf_cutouts
 from flows.pipeline.weights import write_model
 from flows.results.evaluation.star_galaxy import baselines_of
 from flows.simulation.cutout_set import CutoutSet
 from flows.simulation.cutout_survey import ZTF
+from flows.storage.digest import file_digest
 from flows.training.cutout_fit import CutoutFit, fit_cutouts
 from flows.training.fits import TreeFit, calibrate
 from flows.training.star_galaxy_inputs import simulated, views_of
@@ -181,7 +182,11 @@ def train_single(
     }
     draw_confusion(out / "star_galaxy_real.png", figures["cross_validated"], CLASSES)
     draw_mistakes(out / "star_galaxy_mistakes.png", data.cutouts, data.label, crossed.ours)
-    about = {"data": "star and galaxy cutouts of ZTF i-band frames", "sha256": frames_digest(real), "licence": "MIT"}
+    about = {
+        "data": "star and galaxy cutouts of ZTF i-band frames",
+        "sha256": file_digest(real / NPZ),
+        "licence": "MIT",
+    }
     everything = made["train"].joined(sample.take(learn))
     _write(out, nets, everything, sample.take(learn), plan, seed, figures, (slope, offset), {"real": about})
     return figures

@@ -34,11 +34,6 @@ class PictureNet(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(a, b, 2) for a, b in zip(before, _WIDTHS, strict=True)))
         self.dropout, self.last = nn.Dropout(0.3), nn.Linear(2 * _WIDTHS[-1], classes)
 
-    @property
-    def head(self) -> nn.Linear:
-        """Return the last layer, from codes to class scores."""
-        return self.last
-
     def codes(self, pictures: torch.Tensor) -> torch.Tensor:
         """Return what stands for each picture before the last layer, (n, 3, side, side) -> (n, 256)."""
         maps = self.blocks(self.stem(pictures))

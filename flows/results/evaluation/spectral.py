@@ -1,6 +1,5 @@
 """Evaluation of the shipped models of spectral classes on an archive's table."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from flows.inputs.archive_table import ArchiveTable, read_archive
 from flows.pipeline.models import load_model
+from flows.storage.digest import file_digest
 from kernels.objects.class_model import ClassModel
 from kernels.objects.colour_terms import SdssMagnitudes, to_sdss
 from kernels.statistics.class_scores import calibration_error, class_scores, macro_area, per_class, rounded
@@ -77,7 +77,7 @@ def evaluate_spectral(
         found["redshift"] = _figures(loaded["redshift"], columns, code, redshift=True)
     found["photometry"] = _figures(loaded["photometry"], columns, code, redshift=False)
     first = next(iter(found.values()))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_digest(path)
     return {
         **first,
         "classes": list(SUPERCLASSES),

@@ -195,7 +195,7 @@ def test_what_is_measured_on_frames_held_out_is_what_the_model_says(monkeypatch,
     monkeypatch.setattr(single, "simulated", lambda wanted, workers, say: written.update(wanted=wanted) or made)
     monkeypatch.setattr(single, "fit_own", lambda *given: type("Fitted", (), {"nets": ("start",)}))
     monkeypatch.setattr(single, "read_ztf_cutouts", lambda real: data)
-    monkeypatch.setattr(single, "frames_digest", lambda real: "digest")
+    monkeypatch.setattr(single, "file_digest", lambda path: "digest")
     monkeypatch.setattr(
         single, "tune", lambda start, sample, group, plan, seed: written.update(tuned=group) or ("tuned",)
     )

@@ -91,7 +91,7 @@ def test_the_network_takes_any_side_and_leaves_no_weight_without_use():
     assert sum(value.numel() for value in one.parameters()) == 309_028
     for side in (16, 33, 48, 100):
         assert one(torch.rand(2, 3, side, side)).shape == (2, 4)
-        assert one.codes(torch.rand(2, 3, side, side)).shape == (2, one.head.in_features)
+        assert one.codes(torch.rand(2, 3, side, side)).shape == (2, one.last.in_features)
     one.train()
     one(torch.rand(4, 3, 32, 32)).square().sum().backward()
     assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in one.parameters())
