@@ -85,7 +85,7 @@ def export(
     with refusals(as_json):
         dataset = dataset or usual_dataset(out)
         tables = known_tables(out, dataset)
-        chosen = export_format(to, None if form is None else form.value, "--to")
+        chosen = export_format(to, None if form is None else form.value)
         files = published_files(out, dataset, tables, night or EVERY_NIGHT)
         require_folder(to, "--to")
         if chosen == Format.HATS.value:

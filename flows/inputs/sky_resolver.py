@@ -54,7 +54,7 @@ class SkyResolver:
         Function that waits for a time, s.
     """
 
-    def __init__(self, url: str, timeout_s: float = 60.0, wait: Callable[[float], object] = sleep) -> None:
+    def __init__(self, url: str, timeout_s: float, wait: Callable[[float], object] = sleep) -> None:
         self._url, self._timeout_s, self._wait = url, timeout_s, wait
 
     def in_field(

@@ -139,7 +139,7 @@ def _searched(files: Mapping[str, SourceFile]) -> Source:
     return Source(first.uri, siblings=tuple((plane, one.uri) for plane, one in rest))
 
 
-def has_bytes(source: Source, sha256: str, settings: Settings, stat: SourceStat | None = None) -> bool:
+def has_bytes(source: Source, sha256: str, settings: Settings, stat: SourceStat | None) -> bool:
     """Return whether the files of a source have the bytes that were searched; parameters as for `source_state`.
 
     Raises
@@ -150,7 +150,7 @@ def has_bytes(source: Source, sha256: str, settings: Settings, stat: SourceStat 
     return (stat is not None and stat_of(source) == stat) or sha256_of(source, settings) == sha256
 
 
-def named_sources(uri: str, settings: Settings, files: Mapping[str, SourceFile] | None = None) -> list[Source]:
+def named_sources(uri: str, settings: Settings, files: Mapping[str, SourceFile] | None) -> list[Source]:
     """Return the possible sources for a name: its recorded files; or its file with those beside it, and on its own.
 
     Parameters as for `source_state`.

@@ -17,7 +17,7 @@ from flows.nights.progress import Progress
 from flows.pipeline.night_plan import plan_nights
 from flows.pipeline.night_work import NightWork
 from flows.results.model_use import is_read_alike
-from flows.runtime.parallel import Caller, here, teller
+from flows.runtime.parallel import Caller, teller
 from flows.storage.ledger import Ledger
 from schemas.dia_object import ASSOCIATION
 from schemas.errors import BadInput, NightstrideError, Retryable
@@ -119,7 +119,7 @@ def note_exposures(out: Path, works: Sequence[NightWork], made: Collection[str])
 
 
 def with_association(
-    summary: RunSummary, out: Path, settings: Settings, progress: Progress, call: Caller = here
+    summary: RunSummary, out: Path, settings: Settings, progress: Progress, call: Caller
 ) -> tuple[RunSummary, Association]:
     """Associate the published detections of the nights of a run; if that fails, the nights count as failed."""
     start = perf_counter()

@@ -330,7 +330,7 @@ class NightStages(UnitStages):
         settings: Settings,
         work: NightWork,
         patched: Collection[str],
-        before: OverNights | None = None,
+        before: OverNights | None,
     ) -> None:
         super().__init__(out, settings, work, "", work.keys())
         self._patched, self._before = patched, before
@@ -374,7 +374,7 @@ def record_night(
     settings: Settings,
     made: StagesResult,
     rows: Mapping[str, int],
-    failed: Sequence[Trouble] = (),
+    failed: Sequence[Trouble],
 ) -> None:
     """Withdraw datasets that are no longer made, and record the rest.
 

@@ -60,9 +60,7 @@ LARGE = 1000
 """Number of exposures above which pages are drawn in a separate process even if nothing is searched."""
 
 
-def run_night(
-    plan: Plan, out: Path, settings: Settings, progress: Progress, outlet: "Outlet | None" = None
-) -> RunSummary:
+def run_night(plan: Plan, out: Path, settings: Settings, progress: Progress, outlet: "Outlet | None") -> RunSummary:
     """Search the exposures that a plan leaves to do, and draw the pages of the nights.
 
     Parameters

@@ -88,7 +88,7 @@ def store_published(
     settings: Settings,
     chosen: NightRange,
     totals: ApdbTotals,
-    told: Callable[[str], object] = lambda _: None,
+    told: Callable[[str], object],
 ) -> None:
     """Store published exposures missing in a Rubin database, night by night, each visit in one step.
 

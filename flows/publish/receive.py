@@ -337,7 +337,7 @@ def _is_over(topic: AlertTopic, quiet_s: float, idle_exit_s: float | None, once:
 
 def receive_alerts(
     source: str, out: Path, settings: AlertSettings, row_filter: RowFilter | None, idle_exit_s: float | None,
-    wait_s: float, say: Callable[..., None], stop: Stopping, *, once: bool = False,
+    wait_s: float, say: Callable[..., None], stop: Stopping, *, once: bool,
 ) -> ReceivedSummary:  # fmt: skip
     """Read a topic of alerts into an output folder until SIGTERM or Ctrl-C.
 

@@ -63,7 +63,7 @@ _PIXEL_FLAGS = {
 
 
 def source_columns(
-    rows: pa.Table, processed: float, owners: Mapping[str, Column], pixels: Mapping[str, NDArray[Any]] | None = None
+    rows: pa.Table, processed: float, owners: Mapping[str, Column], pixels: Mapping[str, NDArray[Any]] | None
 ) -> dict[str, Column]:
     """Return detections as columns of DiaSource, by Rubin's names.
 

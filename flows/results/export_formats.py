@@ -29,7 +29,7 @@ SUFFIXES: Mapping[str, str] = {
 """Suffix of a file -> format."""
 
 
-def export_format(path: Path, given: str | None, option: str) -> str:
+def export_format(path: Path, given: str | None) -> str:
     """Return the format of a file, as given or from its suffix.
 
     Parameters
@@ -38,8 +38,6 @@ def export_format(path: Path, given: str | None, option: str) -> str:
         File, or folder of a HATS catalogue, whose name may have any suffix if the format is given.
     given
         Format; None: from the suffix.
-    option
-        Name of the option for the path.
 
     Raises
     ------
@@ -49,10 +47,10 @@ def export_format(path: Path, given: str | None, option: str) -> str:
     found = SUFFIXES.get(path.suffix.lower())
     if given is not None and found not in (None, given):
         remedy = f"name a file that ends in {_endings(given)}, or leave --format out."
-        raise Misconfigured("other_format", f"{option} {path}", f"is {found} by its ending, not {given}.", remedy)
+        raise Misconfigured("other_format", f"--to {path}", f"is {found} by its ending, not {given}.", remedy)
     if given is None and found is None:
         remedy = f"end it in {', '.join(SUFFIXES)}, or give --format."
-        raise Misconfigured("no_format", f"{option} {path}", "does not say in which format.", remedy)
+        raise Misconfigured("no_format", f"--to {path}", "does not say in which format.", remedy)
     return given or found or ""
 
 

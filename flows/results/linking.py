@@ -142,8 +142,8 @@ def name_tracklets(tracklets: Sequence[Tracklet], names: Sequence[str]) -> list[
 def members_of(
     table: DetectionTable,
     tracklets: Sequence[Tracklet],
-    links: Sequence[Link] | None = None,
-    names: Sequence[str] | None = None,
+    links: Sequence[Link] | None,
+    names: Sequence[str] | None,
 ) -> pa.Table:
     """Return a row for each detection of a tracklet; tracklets are numbered from 1, by time.
 

@@ -57,10 +57,10 @@ def label_boxes(
     return label, trail
 
 
-def balanced(label: NDArray[np.int64], count: int, share: float, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw boxes to learn from: at most ``share`` of ``count`` with label 1, the rest label 0 (Ren et al. 2015)."""
+def balanced(label: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw boxes to learn from: at most half of ``count`` with label 1, the rest label 0 (Ren et al. 2015)."""
     trails, others = (rng.permutation(np.flatnonzero(label == kind)) for kind in (1, 0))
-    trails = trails[: int(share * count)]
+    trails = trails[: count // 2]
     return np.concatenate([trails, others[: count - len(trails)]])
 
 
@@ -162,7 +162,7 @@ def _anchor_sample(sources: Sources, rng: np.random.Generator) -> tuple[NDArray[
     kind = np.tile(np.arange(len(ANCHORS)), len(place))
     boxes = anchor_boxes(place[:, 1], place[:, 0]).reshape(-1, 4)
     label, trail = label_boxes(boxes, sources, 0.55, 0.3, best=True)
-    chosen = balanced(label, _ANCHORS, 0.5, rng)
+    chosen = balanced(label, _ANCHORS, rng)
     shifts = np.zeros((len(chosen), 4), np.float32)
     of = label[chosen] == 1
     shifts[of] = encode(sources.boxes[trail[chosen][of]], boxes[chosen][of])

@@ -27,7 +27,7 @@ from flows.training.spectral_sample import (
 )
 from flows.training.tables import galaxy_sample, is_galaxy_table, is_star_table, star_sample, temperature_and_colour
 from kernels.objects.class_model import ClassModel, class_model
-from kernels.statistics.class_scores import calibration_error, class_scores, macro_area, rounded
+from kernels.statistics.class_scores import calibration_error, probability_scores
 from schemas.archive_columns import BANDS, FEATURE_SETS
 from schemas.classes import STELLAR_CLASSES
 from schemas.errors import BadInput, Misconfigured, choice
@@ -244,17 +244,11 @@ def _measured(model: ClassModel, test: Sample) -> Mapping[str, Any]:
     code, probability = test.code[judged].astype(np.int64), verdict.probability[judged]
     rival = model.by_nearest_colour(test.columns)[judged]
     return {
-        "held_out": _scores(code, probability),
-        "held_out_nearest_colour": _scores(code, rival),
+        "held_out": probability_scores(code, probability),
+        "held_out_nearest_colour": probability_scores(code, rival),
         "calibration_error": round(calibration_error(code, probability), 4),
         "unknown_share": round(float((verdict.outlier[judged] > 1).mean()), 4),
     }
-
-
-def _scores(code: NDArray[np.int64], probability: NDArray[np.float64]) -> Mapping[str, Any]:
-    area = macro_area(code, probability)
-    scores = rounded(class_scores(code, probability.argmax(1), probability.shape[1]))
-    return scores | {"auc": None if area is None else round(area, 5)}
 
 
 def _card(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from flows.inputs.cutout_files import CLASSES, read_ztf_cutouts
+from flows.inputs.cutout_files import read_ztf_cutouts
 from flows.simulation.cutout_set import CutoutSet
 from flows.simulation.cutout_survey import DEEP, NIGHT
 from flows.storage.digest import file_digest
@@ -128,7 +128,7 @@ def train_star_galaxy(
     figures["curves"] = {name: [list(vars(epoch).values()) for epoch in history] for name, history in histories.items()}
     draw_histories(out / "star_galaxy_curves.png", histories)
     of_all = {name: some["all"] for name, some in figures["simulated"].items()}
-    draw_confusion(out / "star_galaxy_confusion.png", of_all, CLASSES)
+    draw_confusion(out / "star_galaxy_confusion.png", of_all)
     draw_performance(
         out / "star_galaxy_scores.png", {name: some["all"] for name, some in said.items()}, of_all, deep["test"].label
     )

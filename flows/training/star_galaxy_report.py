@@ -139,7 +139,7 @@ def draw_histories(path: Path, histories: Mapping[str, Sequence[CutoutEpoch]]) -
     return save(figure, path)
 
 
-def draw_confusion(path: Path, figures: Mapping[str, Any], names: tuple[str, str]) -> Path:
+def draw_confusion(path: Path, figures: Mapping[str, Any]) -> Path:
     """Draw the confusion matrix of each method: counts, and fractions of rows."""
     figure = Figure(figsize=(2.5 * len(figures), 2.6), layout="constrained", dpi=130)
     for place, (name, scores) in enumerate(figures.items()):
@@ -150,7 +150,7 @@ def draw_confusion(path: Path, figures: Mapping[str, Any], names: tuple[str, str
         for (row, column), share in np.ndenumerate(shares):
             colour = "w" if share > 0.5 else "k"
             panel.text(column, row, f"{counts[row, column]}\n{share:.2%}", ha="center", va="center", color=colour)
-        panel.set(xticks=(0, 1), yticks=(0, 1), xticklabels=names, yticklabels=names, xlabel="said")
+        panel.set(xticks=(0, 1), yticks=(0, 1), xticklabels=CLASSES, yticklabels=CLASSES, xlabel="said")
         panel.set_title(name, fontsize=9)
     figure.axes[0].set_ylabel("true")
     return save(figure, path)

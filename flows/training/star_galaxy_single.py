@@ -180,7 +180,7 @@ def train_single(
         "frames": len(np.unique(data.group)),
         "frames_held_out": np.unique(data.group[out_of]).tolist(),
     }
-    draw_confusion(out / "star_galaxy_real.png", figures["cross_validated"], CLASSES)
+    draw_confusion(out / "star_galaxy_real.png", figures["cross_validated"])
     draw_mistakes(out / "star_galaxy_mistakes.png", data.cutouts, data.label, crossed.ours)
     about = {
         "data": "star and galaxy cutouts of ZTF i-band frames",

@@ -23,7 +23,7 @@ def next_row(
     after: int | None,
     records: Sequence[VerdictRecord],
     user: str,
-    share: float = RECHECK,
+    share: float,
 ) -> tuple[int | None, bool]:
     """Return the row of the next candidate to show, and whether it is a re-check.
 

@@ -189,7 +189,7 @@ def _sky(pixels: NDArray[np.float32], bad: NDArray[np.bool_], mesh: int, key: Ha
 
 @contextmanager
 def image_of(
-    pixels: NightPixels, exposure: ExposureInfo, mesh: int, near: NeededPlaces | None = None
+    pixels: NightPixels, exposure: ExposureInfo, mesh: int, near: NeededPlaces | None
 ) -> Iterator[ScienceImage | None]:
     """Yield the science image of an exposure of a night, less its sky; parameters as of `science_image`."""
     with pixels.room(exposure) as allocate:

@@ -202,6 +202,13 @@ def calibration_error(true: NDArray[np.integer], probability: NDArray[np.floatin
     return binary_calibration_error(probability.max(1), right)
 
 
+def probability_scores(true: NDArray[np.integer], probability: NDArray[np.floating]) -> dict[str, Any]:
+    """Return the scores of the likeliest classes and, as ``auc``, the `macro_area`, as they go into JSON."""
+    area = macro_area(true, probability)
+    scores = rounded(class_scores(true, probability.argmax(1), probability.shape[1]))
+    return scores | {"auc": None if area is None else round(area, 5)}
+
+
 def rounded(scores: ClassScores) -> dict[str, Any]:
     """Return scores as they go into JSON: to four digits."""
     figures: dict[str, Any] = {}

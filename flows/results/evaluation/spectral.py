@@ -13,7 +13,7 @@ from flows.pipeline.models import load_model
 from flows.storage.digest import file_digest
 from kernels.objects.class_model import ClassModel
 from kernels.objects.colour_terms import SdssMagnitudes, to_sdss
-from kernels.statistics.class_scores import calibration_error, class_scores, macro_area, per_class, rounded
+from kernels.statistics.class_scores import calibration_error, per_class, probability_scores
 from kernels.statistics.completeness import binomial_interval
 from schemas.archive_columns import BANDS
 from schemas.classes import SUPERCLASSES, map_labels, superclass
@@ -155,10 +155,8 @@ def _purity(is_it: NDArray[np.bool_], said: NDArray[np.bool_]) -> dict[str, Any]
 def _scored(true: NDArray[np.int64], probability: NDArray[np.floating]) -> dict[str, Any]:
     if not len(true):
         return {"n": 0}
-    area = macro_area(true, probability)
-    scores = rounded(class_scores(true, probability.argmax(1), probability.shape[1]))
-    by_class = per_class(scores["confusion"], SUPERCLASSES)
-    return scores | {"per_class": by_class, "auc": None if area is None else round(area, 5)}
+    scores = probability_scores(true, probability)
+    return scores | {"per_class": per_class(scores["confusion"], SUPERCLASSES)}
 
 
 def redshift_cuts(redshift: NDArray[np.float32]) -> NDArray[np.float64]:

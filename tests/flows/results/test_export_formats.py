@@ -200,17 +200,15 @@ def test_without_rows_regions_are_a_header(tmp_path):
 
 
 def test_the_ending_says_the_format(tmp_path):
-    assert {export_format(tmp_path / f"x{suffix.upper()}", None, "--to") for suffix in SUFFIXES} == set(
-        SUFFIXES.values()
-    )
-    assert export_format(tmp_path / "x.data", "csv", "--to") == "csv"
-    assert export_format(tmp_path / "x.fit", "fits", "--to") == "fits"
+    assert {export_format(tmp_path / f"x{suffix.upper()}", None) for suffix in SUFFIXES} == set(SUFFIXES.values())
+    assert export_format(tmp_path / "x.data", "csv") == "csv"
+    assert export_format(tmp_path / "x.fit", "fits") == "fits"
     with pytest.raises(
         Misconfigured, match=r"is csv by its ending, not votable. To fix, name a file that ends in .vot"
     ):
-        export_format(tmp_path / "x.csv", "votable", "--to")
+        export_format(tmp_path / "x.csv", "votable")
     with pytest.raises(Misconfigured, match="does not say in which format"):
-        export_format(tmp_path / "x", None, "--to")
+        export_format(tmp_path / "x", None)
 
 
 def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):

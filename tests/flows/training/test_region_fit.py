@@ -137,7 +137,7 @@ def test_nothing_there():
 )
 def test_samples_are_balanced(trails, others, drawn):
     label = np.random.default_rng(0).permutation(np.repeat([1, 0, -1], [trails, others, 20]))
-    chosen = balanced(label, 16, 0.5, np.random.default_rng(1))
+    chosen = balanced(label, 16, np.random.default_rng(1))
     assert len(set(chosen.tolist())) == len(chosen)
     assert ((label[chosen] == 1).sum(), (label[chosen] == 0).sum()) == drawn
 

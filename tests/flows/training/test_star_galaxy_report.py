@@ -78,7 +78,7 @@ def test_draws_what_it_is_told(tmp_path):
     history = tuple(CutoutEpoch(1 / n, 1 - 0.1 / n, 1.1 / n, 1 - 0.12 / n) for n in range(1, 6))
     paths = [
         draw_histories(tmp_path / "curves.png", {"ours": history, "other": history[:3]}),
-        draw_confusion(tmp_path / "confusion.png", figures, ("galaxy", "star")),
+        draw_confusion(tmp_path / "confusion.png", figures),
         draw_performance(tmp_path / "scores.png", said, figures, data.label),
         draw_mistakes(tmp_path / "mistakes.png", data.cutouts, data.label, rng.normal(size=len(data))),
     ]
@@ -183,7 +183,7 @@ def test_curves_are_drawn_over_the_passes_dotted_where_learnt_from():
 @pytest.mark.usefixtures("figures_back")
 def test_the_confusion_shows_counts_and_shares_of_the_rows():
     figures = {"one": {"confusion": [[30, 10], [5, 5]]}, "other": {"confusion": [[0, 0], [1, 2]]}}
-    figure = draw_confusion("", figures, ("galaxy", "star"))
+    figure = draw_confusion("", figures)
     assert (tuple(figure.get_size_inches()), figure.dpi) == ((5.0, 2.6), 130)
     first, second = figure.axes
     assert [panel.get_subplotspec().get_geometry()[:3] for panel in figure.axes] == [(1, 2, 0), (1, 2, 1)]
