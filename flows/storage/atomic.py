@@ -140,18 +140,16 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def sweep(out: Path) -> int:
-    """Remove unpublished leftovers of killed runs under ``out``; return the number of entries.
+def sweep(out: Path) -> None:
+    """Remove unpublished leftovers of killed runs under ``out``.
 
     Only for the holder of the lease: for anybody else these may be files being written.
     """
-    found = leftovers(out)
-    for entry in found:
+    for entry in leftovers(out):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
-    return len(found)
 
 
 def leftovers(out: Path) -> list[Path]:

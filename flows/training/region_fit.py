@@ -84,8 +84,8 @@ class RegionFit:
     decay: float = 1e-3
 
 
-def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: Say) -> tuple[float, ...]:
-    """Fit both parts of the network together, in place; return the mean loss of every 100 batches.
+def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: Say) -> None:
+    """Fit both parts of the network together, in place.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: 
     optimiser = torch.optim.AdamW(net.parameters(), lr=fit.rate, weight_decay=fit.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, fit.rate, total_steps=fit.batches, pct_start=0.1)
     net.train()
-    shown, parts = [], []
+    parts = []
     for number in range(1, fit.batches + 1):
         losses = crop_losses(net, draw.crops(fit.batch), rng)
         optimiser.zero_grad(set_to_none=True)
@@ -116,11 +116,9 @@ def fit_regions(net: RegionNet, draw: CropDraw, fit: RegionFit, seed: int, say: 
         parts.append(losses.detach().numpy())
         if number % _SHOWN == 0 or number == fit.batches:
             mean = np.mean(parts, 0)
-            shown.append(float(mean.sum()))
             say(f"batch {number} of {fit.batches}: loss {' + '.join(f'{part:.4f}' for part in mean)}")
             parts = []
     net.eval()
-    return tuple(shown)
 
 
 def crop_losses(net: RegionNet, crops: Sequence[RegionCrop], rng: np.random.Generator) -> torch.Tensor:

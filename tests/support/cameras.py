@@ -58,10 +58,6 @@ class Camera:
     night: str | None
     detector: int = 0
 
-    def flux_njy(self) -> tuple[float, ...]:
-        """Return the fluxes of the trails, nJy."""
-        return tuple(one * 10 ** ((31.4 - self.zero_point) / 2.5) for one in self.fluxes)
-
 
 def write_cameras(folder: Path) -> dict[str, Camera]:
     """Write one difference image of each of six cameras, two detectors of the mosaic."""

@@ -175,10 +175,9 @@ def test_the_mean_loss_of_every_hundred_batches_is_told(monkeypatch, fit_setting
 
     monkeypatch.setattr(region_fit, "crop_losses", losses)
     net, draw, said = RegionNet(8, (1, 1)), Drawn(), []
-    shown = fit_regions(net, draw, RegionFit(201, 3, 1e-3, 1e-2), 1, said.append)
+    fit_regions(net, draw, RegionFit(201, 3, 1e-3, 1e-2), 1, said.append)
     assert fit_settings == [(1e-3, 1e-2), (1e-3, 201, 0.1)]
     assert draw.asked == [3] * 201
-    assert shown == pytest.approx([1.5 * 50.5, 1.5 * 150.5, 1.5 * 201])
     assert said == [
         "batch 100 of 201: loss 50.5000 + 0.0000 + 25.2500 + 0.0000",
         "batch 200 of 201: loss 150.5000 + 0.0000 + 75.2500 + 0.0000",
