@@ -128,7 +128,7 @@ def prune_by_policy(out: Path, settings: Settings, today: date) -> "Room":
     chosen = set[str]()
     if policy.keep_nights is not None or policy.older_than_days is not None:
         chosen |= set(nights_to_prune(out, policy.keep_nights, policy.older_than_days, today))
-    chosen |= _beyond(out, policy, chosen)
+    chosen |= _beyond(out, policy)
     freed, ledger = Room(), Ledger(out)
     for night in sorted(chosen & {path.name for path in _folders(tiles_folder(out))}):
         for path in _folders(tiles_folder(out) / night):
@@ -143,13 +143,13 @@ def prune_by_policy(out: Path, settings: Settings, today: date) -> "Room":
     return freed
 
 
-def _beyond(out: Path, policy: PruneSettings, chosen: Collection[str]) -> set[str]:
-    """Return the earliest nights whose tiles must go, besides those already chosen, to meet the limits."""
+def _beyond(out: Path, policy: PruneSettings) -> set[str]:
+    """Return the earliest nights whose tiles must go to meet the limits."""
     if policy.max_gib is None and policy.max_files is None:
         return set()
     bytes_left = inf if policy.max_gib is None else policy.max_gib * 2**30
     files_left = inf if policy.max_files is None else policy.max_files
-    for folder in reversed([one for one in _folders(tiles_folder(out)) if one.name not in chosen]):
+    for folder in reversed(_folders(tiles_folder(out))):
         sizes = file_sizes(folder)
         bytes_left, files_left = bytes_left - sum(sizes), files_left - len(sizes)
         if min(bytes_left, files_left) < 0:

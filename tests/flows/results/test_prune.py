@@ -22,7 +22,7 @@ from schemas.exposure import ExposureKey
 from schemas.injection import INJECTION
 from schemas.ledger import ExposureRecord, NightRecord, ProvenanceRecord
 from schemas.negative import NEGATIVE
-from schemas.settings import PruneSettings
+from schemas.settings import PruneSettings, Settings
 from tests.support.exposure import exposure_record
 from tests.support.night import DETECTORS, VISITS, catalogues, settings_of
 
@@ -90,6 +90,13 @@ def test_tiles_whose_source_is_gone_are_kept(out, night, settings, tmp_path):
     assert stores(out) == [f"{record.name}.zarr"]
 
 
+def test_tiles_of_an_exposure_in_quarantine_are_of_the_source_that_they_name(out, night, settings, tmp_path):
+    record = next(Ledger(out).records())
+    verdict = {"status": "quarantined", "reason": "flood: too many", "source_uri": str(tmp_path / "gone.fits")}
+    Ledger(out).put(record.model_copy(update=verdict))
+    assert kept_tiles(out, [night], settings) == []
+
+
 def test_with_consent_nothing_is_left_of_the_night(out, night, settings):
     key = next(Ledger(out).records()).key
     Quarantine(out).put(BadInput("conflict", "other.fits", "differs.", "choose."), "other.fits", key)
@@ -133,6 +140,18 @@ def test_reasons_of_files_that_are_gone_are_removed_with_the_verdict(tmp_path, s
     assert (Quarantine(out).list(), Ledger(out).count(), Ledger(out).provenances()) == ([], 0, [])
 
 
+@pytest.mark.parametrize(("status", "source"), [("done", "bad.fits"), ("quarantined", "other.fits")])
+def test_a_reason_is_removed_alone_if_the_record_is_not_its_verdict(tmp_path, status, source):
+    out, key = tmp_path / "out", ExposureKey(night="20260101", visit=1, detector=0)
+    bad = str(tmp_path / "bad.fits")
+    Quarantine(out).put(BadInput("flood", bad, "too many.", "look."), bad, key)
+    record = exposure_record(key, source_uri=str(tmp_path / source), status=status, reason="flood: too many")
+    Ledger(out).put(record)
+    (one,) = removals(out, [], Settings(), irreplaceable=False)
+    take_out(out, [one])
+    assert (Quarantine(out).list(), list(Ledger(out).records())) == ([], [record])
+
+
 def test_nights_are_chosen_by_number_and_by_age(out, night):
     for label in ("20200101", "20200110", "20200120"):
         (out / "tiles" / label).mkdir(parents=True)
@@ -169,6 +188,15 @@ def test_the_latest_are_kept_and_those_of_so_many_days(tmp_path, keep, older_tha
     Ledger(tmp_path).put(ExposureRecord(night=DAYS[2], visit=1, detector=0, **values, **made))
     Ledger(tmp_path).put_night(NightRecord(night=DAYS[3], exposures=1, **made))
     assert nights_to_prune(tmp_path, keep, older_than, date(2020, 3, 1)) == chosen
+
+
+def test_a_night_of_which_only_a_reason_is_left_is_chosen(tmp_path):
+    (tmp_path / "ledger").mkdir()
+    put = Quarantine(tmp_path).put
+    for night, name in (("20260101", "1.fits"), ("20260102", "2.fits")):
+        put(BadInput("flood", name, "too many.", "look."), name, ExposureKey(night=night, visit=1, detector=0))
+    put(BadInput("no_header", "3.fits", "says no night.", "look."), "3.fits")
+    assert nights_to_prune(tmp_path, 1, None, date(2026, 1, 2)) == ("20260101",)
 
 
 def test_room_adds_up():
