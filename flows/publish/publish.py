@@ -216,7 +216,7 @@ def send_published(
     if holder_of(out) is not None:  # asked after the turns: a run that begins later changes them
         turns = dict.fromkeys(turns, 0)
     sent = sink.send(alert_packets(out, settings, form, totals, nights=nights, visit=visit))
-    if sent.left or sent.trouble is not None:
+    if sent.trouble is not None:
         return sent
     lost = {one: error for one, error in totals.lost.items() if one in turns}
     made_from = visit_digests(PublishedExposures(out), settings.association, lost) if lost else {}

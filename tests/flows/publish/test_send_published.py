@@ -1,14 +1,19 @@
 """Alerts that are published by hand, of visits that a run has left owed."""
 
+from types import SimpleNamespace
+
 from flows.nights.association import associate
 from flows.publish import publish as module
+from flows.publish.delivery import opened_sink
 from flows.publish.outbox import opened_outbox
-from flows.publish.publish import alert_packets
+from flows.publish.publish import PublishTotals, alert_packets
+from flows.publish.sinks import Sent
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.lease import lease
 from schemas.dia_source import DIA_SOURCE
+from schemas.night_range import EVERY_NIGHT
 from schemas.summary import AlertCounts
-from tests.flows.publish.test_visit_alerts import EMPTY, ids_of, published, run_of, settings_to, status_of
+from tests.flows.publish.test_visit_alerts import DOWN, EMPTY, ids_of, published, run_of, settings_to, status_of
 from tests.support.alert_night import NIGHT, info_of, visit_of
 from tests.support.cli import nightstride
 
@@ -52,6 +57,24 @@ def test_what_is_not_sent_by_hand_stays_owed(tmp_path):
     out, down = tmp_path / "out", "kafka://127.0.0.1:1/alerts"
     owing(out, down, 0)
     assert by_hand(out, down, NIGHTSTRIDE_ALERTS__KAFKA__DELIVERY_TIMEOUT_S="1") == (1, 0)
+    assert owed_in(out) == 1
+
+
+def test_nothing_is_settled_after_a_failure_even_if_all_that_was_taken_has_arrived(tmp_path):
+    out, to = tmp_path / "out", str(tmp_path / "sink")
+    settings = owing(out, to, 0, detectors=1)
+    with opened_sink(to, out, settings.alerts) as sink:
+        fails = SimpleNamespace(
+            owed=sink.owed, wanted=sink.wanted, send=lambda packets: Sent(bool(next(packets)), trouble=DOWN)
+        )
+        sent = module.send_published(fails, out, settings, "11.1", PublishTotals(), EVERY_NIGHT, None)
+    assert (sent.left, sent.trouble, owed_in(out)) == (0, DOWN, 1)
+
+
+def test_a_night_that_was_not_asked_for_stays_owed(tmp_path):
+    out, sink = tmp_path / "out", tmp_path / "sink"
+    run_of(out, owing(out, sink, 0, detectors=1)).begin("20270101", 5)
+    assert by_hand(out, sink, "--night", NIGHT) == (0, 6)
     assert owed_in(out) == 1
 
 
