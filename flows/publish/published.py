@@ -106,4 +106,4 @@ def _has_detections(record: ExposureRecord) -> bool:
 
 @lru_cache(1024)
 def _mjd_tai(utc: str) -> float:
-    return float(tai(utc.removesuffix("Z").removesuffix("+00:00"), "isot", "utc").mjd)
+    return float(tai(utc.removesuffix("+00:00"), "isot", "utc").mjd)

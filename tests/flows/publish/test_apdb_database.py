@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flows.publish.apdb_database import FORCED, OBJECT, SOURCE, ApdbDatabase
+from flows.publish.apdb_database import FORCED, OBJECT, SOURCE, ApdbDatabase, _about
 from flows.publish.avro_rows import Column
 from schemas.errors import BadInput, Misconfigured, Retryable
 
@@ -73,6 +75,14 @@ def test_forced_fluxes_are_found_since_a_time(database):
     fill(database, MJD, OBJECT, FORCED)
     for mjd, stored in ((MJD, {(1, 7, 3), (2, 7, 4)}), (MJD + 1, set())):
         assert database.forced([1, 2], RA, DEC, mjd) == stored
+
+
+@given(places=st.lists(st.tuples(st.floats(0, 60), st.floats(-30, 60)), min_size=1, max_size=5))
+def test_what_is_read_around_positions_holds_each_of_them(places):
+    from lsst.sphgeom import LonLat, UnitVector3d
+
+    around = _about(*np.array(places).T)
+    assert all(around.contains(UnitVector3d(LonLat.fromDegrees(*one))) for one in places)
 
 
 def test_what_the_database_does_not_have_is_left_out_and_what_it_wants_is_named(database):

@@ -1,3 +1,4 @@
+import pyarrow as pa
 import pytest
 from astropy.time import Time
 
@@ -5,6 +6,7 @@ from flows.publish import published
 from flows.publish.publish import PublishTotals, alert_packets
 from flows.publish.published import NO_NIGHT, PublishedExposures
 from flows.storage.ledger import Ledger
+from schemas.dia_source import DetectionFlag
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
 from schemas.night_range import EVERY_NIGHT, NightRange
@@ -72,6 +74,15 @@ def test_the_time_of_processing_is_that_of_the_ledger(out):
     assert found.processed(record) == pytest.approx(expected, abs=1e-9)
     other = record.model_copy(update={"finished_at": "2026-01-02T00:41:00Z"})
     assert found.processed(other) == found.processed(record)
+
+
+def test_each_detection_that_is_left_out_is_counted_once(out):
+    rows = PublishedExposures(out).detections(ExposureKey(night=NIGHT, visit=100, detector=1))
+    place, flags = rows.schema.get_field_index("ra"), rows.schema.get_field_index("flags")
+    rows = rows.set_column(place, rows.schema.field(place), pa.array([None, None, None, 10.0], pa.float64()))
+    timeless = pa.array([0, 0, DetectionFlag.NO_TIME, DetectionFlag.NO_TIME], rows.schema.field(flags).type)
+    known, lacking = published.with_place_and_time(rows.set_column(flags, rows.schema.field(flags), timeless))
+    assert (len(known), dict(lacking)) == (0, {"no_position": 3, "no_time": 1})
 
 
 def test_a_visit_of_two_nights_is_sent_of_the_first_alone(out):
