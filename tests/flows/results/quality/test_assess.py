@@ -63,6 +63,28 @@ def test_a_measure_is_not_replaced_by_one_of_what_pruning_left(out, monkeypatch)
     assert not any("before the night changed" in note for note in again.judged[0].notes)
 
 
+def test_a_night_is_measured_again_once_what_is_left_of_it_can_be_read(out):
+    for visit in (102, 103):
+        put(out, visit)
+    assess(out, NIGHT, STRICT)
+    shutil.rmtree(out / "tiles")
+    put(out, 104, width=9.0)
+    assert "of 4 exposures 1 can be read" in assess(out, NIGHT, STRICT).judged[0].notes[-1]
+    for record in list(Ledger(out).records(NIGHT))[:3]:
+        Ledger(out).remove(record.key)
+    assert [one.exposures for one in assess(out, NIGHT, STRICT).measured] == [1]
+
+
+def test_a_night_is_judged_by_nights_added_before_it_only_if_asked(out):
+    few = QualitySettings(least_nights=7)
+    nights = [assess(out, NIGHT, few)]
+    for day in range(1, 8):
+        put(out, 200 + day, f"2020010{day}")
+        assess(out, f"2020010{day}", few)
+    nights += [assess(out, NIGHT, few, again=again) for again in (False, True)]
+    assert [one.judged[0].gates[0].nights for one in nights] == [0, 0, 7]
+
+
 def test_a_night_of_fewer_exposures_is_measured_again(out):
     put(out, 102)
     assess(out, NIGHT, STRICT)

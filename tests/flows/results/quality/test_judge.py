@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -210,11 +212,12 @@ def test_a_value_on_its_limit_is_allowed(bounds, value):
 )
 def test_a_night_is_warned_of_and_fails_beyond_so_many_sigma(away, verdict):
     """The least sigma of noise is 1 % of the median: 1 adu."""
-    even = [one(100.0, 9, 0.0, "noise", "adu")] * 30
-    for value, side in ((100.0 + away, "above"), (100.0 - away, "below")):
-        found = judged(one(value, 9, 0.0, "noise", "adu"), even)["noise"]
+    for usual, sign, side in product((100.0, -100.0), (1, -1), ("above", "below")):
+        even = [one(usual, 9, 0.0, "noise", "adu")] * 30
+        found = judged(one(usual + sign * away, 9, 0.0, "noise", "adu"), even)["noise"]
         assert found.verdict == verdict
-        assert (f"{away:.1f} sigma {side} 100" in found.problem) is (verdict != "pass")
+        said = f"{away:.1f} sigma {side} {usual:g}" in found.problem
+        assert said is (verdict != "pass" and (side == "above") is (sign > 0))
 
 
 def test_one_side_alone_is_worse_where_a_metric_says_so():
@@ -347,6 +350,9 @@ def test_a_change_of_model_is_named_and_begins_a_new_reference():
     assert found.notes == ("searched with detect b 2; night 20260120 with detect a 1: a new reference begins",)
     (found,) = judge([band_judge(2.1, "t")], EARLIER, QualitySettings())
     assert "settings or stages of the search differ" in found.notes[0]
+    unknown = [record("20260101", band_judge(2.0, ""))]
+    for earlier in (EARLIER, unknown):
+        assert judge([band_judge(2.1, "")], earlier, QualitySettings())[0].reference == ()
     (found,) = judge([band_judge(2.1, "")], EARLIER, QualitySettings())
     assert "several models" in found.notes[0]
 

@@ -360,7 +360,7 @@ def points(x, y, **columns):
 
 def test_false_detections_of_negated_tiles_are_scaled_to_whole_exposures(tmp_path):
     records = []
-    for visit, tiles in ((1, [(0, 30_000), (2, 20_000)]), (2, [(1, 50_000)]), (3, [])):
+    for visit, tiles in ((1, [(0, 30_000), (2, 20_000)]), (2, [(1, 50_000)]), (3, []), (4, [(0, 90_000)])):
         info = make_info((1000, 900), visit)
         record = publish(tmp_path, info, [], visit)
         rows = [{field.name: 0 for field in NEGATIVE.schema} | {"nFalse": n, "nPixels": size} for n, size in tiles]
@@ -368,11 +368,13 @@ def test_false_detections_of_negated_tiles_are_scaled_to_whole_exposures(tmp_pat
         store = CatalogStore(tmp_path)
         made = store.record(store.publish(NEGATIVE, record.key, table, "d" * 64))
         records.append(record.model_copy(update={"datasets": record.datasets | {NEGATIVE.name: made}}))
-    (band,) = measure_quality(look_at_exposures(tmp_path, records), ())
+    (band,) = measure_quality(look_at_exposures(tmp_path, records[:3]), ())
     found = band.measure("negated_false")
     assert (found.n, found.value) == (2, pytest.approx(3 / 100_000 * 900_000))
     assert found.error == pytest.approx(np.sqrt(3) * 9)
-    (band,) = measure_quality(look_at_exposures(tmp_path, records[2:]), ())
+    (band,) = measure_quality(look_at_exposures(tmp_path, records[3:]), ())
+    assert (band.measure("negated_false").value, band.measure("negated_false").error) == (0, 10)  # of one that is false
+    (band,) = measure_quality(look_at_exposures(tmp_path, records[2:3]), ())
     assert (band.measure("negated_false").value, band.measure("negated_false").reason) == (None, "no tile was negated")
 
 
