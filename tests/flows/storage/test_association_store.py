@@ -26,7 +26,7 @@ from kernels.sky.patches import Patch, pixels_at
 from kernels.sky.positions import along_great_circle, sky_position
 from schemas.errors import BadInput, Misconfigured, Retryable
 from schemas.settings import AssociationSettings
-from tests.support.association import ARCSEC, SETTINGS, key, links, put, source_id
+from tests.support.association import ARCSEC, SETTINGS, detections, key, links, put, source_id
 
 
 def test_the_first_detection_gives_its_id_and_later_ones_join_it(store):
@@ -119,6 +119,16 @@ def test_a_repeated_exposure_replaces_its_links_and_keeps_the_ids(store):
     assert store.events() == []
 
 
+def test_what_becomes_of_an_exposure_leaves_the_other_detectors_of_its_visit(store):
+    for detector in (3, 4):
+        rows = detections(1, [10.0 + detector], [0.0], detector=detector)
+        store.associate(key(1, detector=detector), "d", rows, SETTINGS)
+    put(store, 1, [13.0], [0.0], digest="again")
+    assert store.visits("20260101") == {key(1): "again", key(1, detector=4): "d"}
+    store.withdraw(key(1))
+    assert store.visits("20260101") == {key(1, detector=4): "d"}
+
+
 def test_an_object_without_detections_is_gone_and_comes_back_at_its_place(store):
     put(store, 1, [10.0, 10.1], [0.0, 0.0])
     put(store, 1, [10.1], [0.0], digest="e")  # ranks are counted again
@@ -127,6 +137,7 @@ def test_an_object_without_detections_is_gone_and_comes_back_at_its_place(store)
     put(store, 2, [10.0], [0.1 * ARCSEC])
     assert links(store)[source_id(2)] == source_id(1, 0)
     assert store.events()[1:] == [("restored", source_id(1, 0))]
+    assert store.beside(source_id(1, 0)) == []
 
 
 def test_an_id_that_another_object_has_is_not_given_again(store):
@@ -165,6 +176,8 @@ def test_what_has_ended_objects_is_known(store):
     found = store.endings(ids)
     assert found[ids[0]] == "ended; when is not noted"
     assert found[ids[1]].endswith(f"{how} searched again")
+    store.withdraw(key(3))  # the second end of this one
+    assert store.endings(ids[3:4])[ids[3]].endswith("when exposure 3-3 was withdrawn")
 
 
 def test_an_exposure_that_moves_to_another_night_is_there_once(store):
@@ -230,6 +243,11 @@ def test_digests_of_nights_follow_links_and_visits(store):
     stamp, digest = store.nights()["20260101"]
     assert stamp == "s2"
     assert digest != first[1]
+    before = links(store)
+    put(store, 2, [10.0], [0.0], digest="e")
+    store.settle("20260101", "s2")
+    assert links(store) == before
+    assert store.nights()["20260101"][1] not in (first[1], digest)
 
 
 def test_writers_side_by_side_wait_for_each_other(tmp_path, given_settings):
