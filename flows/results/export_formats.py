@@ -249,7 +249,7 @@ def _ends(ra: float, dec: float, length: float, angle: float) -> Iterator[tuple[
 
     for toward in (angle, angle + 180):
         found = offset_by(ra * units.deg, dec * units.deg, toward * units.deg, length / 2 * units.deg)
-        yield float(found[0].to_value("deg")) % 360, float(found[1].to_value("deg"))
+        yield float(found[0].to_value("deg")), float(found[1].to_value("deg"))
 
 
 _WRITERS: Mapping[str, Callable[[str, pa.Table], tuple[bytes, int]]] = {

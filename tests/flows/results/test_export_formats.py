@@ -177,11 +177,12 @@ def test_what_is_no_longer_than_its_error_is_a_circle(tmp_path):
 
 
 def test_without_its_length_in_pixels_a_trail_is_what_is_longer_than_three_errors(tmp_path):
-    rows = pa.table({"ra": [1.0, 1.0], "dec": [2.0, 2.0], "trailLength": [9.0, 9.0], "trailLengthErr": [2.9, 3.1]})
-    rows = rows.append_column("trailAngle", pa.array([5.0, 5.0]))
+    columns = {name: [value] * 3 for name, value in (("ra", 1.0), ("dec", 2.0), ("trailRa", 1.0), ("trailDec", 2.0))}
+    columns |= {"trailLength": [9.0] * 3, "trailLengthErr": [2.9, 3.1, None], "trailAngle": [5.0] * 3}
+    rows = pa.table(columns)
     write_rows(tmp_path / "t.reg", "region", "some", rows)
     shapes = [line.partition("(")[0] for line in (tmp_path / "t.reg").read_text().splitlines()[3:]]
-    assert shapes == ["line", "circle"]
+    assert shapes == ["line", "circle", "line"]
 
 
 @pytest.mark.parametrize(

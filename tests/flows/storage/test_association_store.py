@@ -149,6 +149,14 @@ def test_an_id_that_another_object_has_is_not_given_again(store):
     assert store.events() == [("renamed", source_id(1, 4095))]
 
 
+def test_an_id_that_a_detection_beside_has_is_not_given_to_another(store):
+    put(store, 1, [10.0], [0.0])
+    put(store, 2, [10.0], [0.0])
+    ids = [source_id(1, 0), source_id(1, 4095)]
+    assert put(store, 1, [12.0, 13.0], [0.0, 0.0], digest="e", diaSourceId=ids).new == 2
+    assert [links(store)[one] for one in ids] == [source_id(1, 4094), source_id(1, 4095)]
+
+
 def test_an_exposure_that_is_withdrawn_takes_its_detections_along(store):
     put(store, 1, [10.0, 10.1], [0.0, 0.0])
     put(store, 2, [10.0], [0.0])
@@ -247,7 +255,11 @@ def test_digests_of_nights_follow_links_and_visits(store):
     put(store, 2, [10.0], [0.0], digest="e")
     store.settle("20260101", "s2")
     assert links(store) == before
-    assert store.nights()["20260101"][1] not in (first[1], digest)
+    last = store.nights()["20260101"][1]
+    assert last not in (first[1], digest)
+    put(store, 3, [10.0], [0.0], night="20260102")
+    store.settle("20260101", "s2")
+    assert store.nights()["20260101"][1] == last  # another night is none of its own
 
 
 def test_writers_side_by_side_wait_for_each_other(tmp_path, given_settings):

@@ -10,7 +10,7 @@ import pytest
 from obstore.exceptions import PermissionDeniedError
 
 from flows.storage import lease as module
-from flows.storage.atomic import WriteConditions, write_record
+from flows.storage.atomic import WriteConditions, forbid, holds, write_record
 from flows.storage.bucket_path import Versioned, files_below
 from flows.storage.holder import myself
 from flows.storage.lease import BucketLease, holder_of, lease
@@ -262,6 +262,21 @@ def test_in_memory_a_lease_is_taken_renewed_lost_and_given_back(monkeypatch):
     me = held.take()
     held.give_back(me)
     assert not (out / "lease.json").is_file()
+    configure(StoreSettings())
+
+
+def test_in_memory_who_has_lost_a_lease_or_finds_a_damaged_one_takes_it_and_writes(monkeypatch):
+    out, _ = bucket_in_memory(monkeypatch)
+    with lease(out):
+        forbid(out)
+        with pytest.raises(Misconfigured, match="another run has taken the folder over"):
+            write_record(out / "ledger/a.json", b"lost", out)
+    (out / "lease.json").write(b"{")
+    with lease(out) as me:
+        assert module._last(out) == me
+        write_record(out / "ledger/a.json", b"again", out)
+    assert (out / "ledger/a.json").read_bytes() == b"again"
+    assert not holds(out)
     configure(StoreSettings())
 
 

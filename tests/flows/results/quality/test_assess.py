@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 
+from flows.results.quality import assess as module
 from flows.results.quality.assess import assess, verdict_on
 from flows.results.quality.judge import told
 from flows.storage.ledger import Ledger
@@ -73,6 +74,25 @@ def test_a_night_is_measured_again_once_what_is_left_of_it_can_be_read(out):
     for record in list(Ledger(out).records(NIGHT))[:3]:
         Ledger(out).remove(record.key)
     assert [one.exposures for one in assess(out, NIGHT, STRICT).measured] == [1]
+
+
+def test_more_exposures_than_were_measured_are_measured_even_if_not_all_can_be_read(out):
+    assess(out, NIGHT, STRICT)
+    for visit in (102, 103, 104):
+        put(out, visit)
+    shutil.rmtree(next((out / "tiles" / NIGHT).glob("*104*.zarr")))
+    assert [one.exposures for one in assess(out, NIGHT, STRICT).measured] == [3]
+
+
+def test_of_many_earlier_nights_the_latest_are_read(out, monkeypatch):
+    monkeypatch.setattr(module, "READ_AT_MOST", 1)
+    few = QualitySettings(least_nights=7, history_nights=7)
+    for day in range(1, 15):
+        put(out, 200 + day, f"202001{day:02}", 2.0 if day < 8 else 4.0)
+        assess(out, f"202001{day:02}", few)
+    put(out, 300, "20200115", 4.0)
+    seeing = next(one for one in assess(out, "20200115", few).judged[0].gates if one.metric == "seeing")
+    assert seeing.value == pytest.approx(seeing.median)
 
 
 def test_a_night_is_judged_by_nights_added_before_it_only_if_asked(out):
