@@ -15,8 +15,10 @@ from flows.nights.association import associate
 from flows.nights.totals import NightTotals, combined, summarise_run
 from flows.pipeline.outcome import Plan
 from flows.publish import publish as module
+from flows.publish.delivery import RecordedFolder
 from flows.publish.outbox import opened_outbox
 from flows.publish.publish import VisitAlerts, alert_packets
+from flows.publish.published import NO_NIGHT
 from flows.publish.rubin_schema import deserialise
 from flows.publish.sinks import OwedVisits, Sent
 from flows.runtime.log import report_line
@@ -120,6 +122,16 @@ def test_what_is_wrong_with_one_visit_is_told_and_its_broker_asked_for_the_next(
 
 
 @pytest.mark.parametrize("failure", [DOWN, BadInput("x", "y", "z.", "w."), RuntimeError("a defect")])
+def test_what_succeeds_in_the_end_is_no_failure(alerts, monkeypatch, failure):
+    made, _ = alerts(failure, Sent(4))
+    made.visit("20260101", 1, None)
+    monkeypatch.setattr(module, "monotonic", lambda: monotonic() + module.REST_S)
+    made.visit("20260101", 1, None)
+    found = made.added_to(EMPTY)
+    assert (found.alerts.sent, found.alerts_failed) == (4, ())
+
+
+@pytest.mark.parametrize("failure", [DOWN, BadInput("x", "y", "z.", "w."), RuntimeError("a defect")])
 def test_what_goes_on_failing_is_told_by_the_summary_and_the_exit_code(alerts, failure):
     made, _ = alerts(failure, failure)
     made.visit("20260101", 1, None)
@@ -159,6 +171,37 @@ def test_what_is_not_sent_is_said_when_it_happens_also_on_a_quiet_console(alerts
     assert text.getvalue() == ""
     made.visit("20260101", 2, None)
     assert text.getvalue().startswith("not sent: alerts of night 20260101: kafka://h/t: is down.")
+
+
+def test_what_each_attempt_finds_again_counts_once(alerts):
+    made, _ = alerts(Sent(2, dead=1, held=3, left=4, trouble=DOWN), Sent(4, dead=1, held=3))
+    made.visit("20260101", 1, None)
+    assert made.added_to(EMPTY).alerts == AlertCounts(sent=6, dead=1, held=3)
+
+
+def test_what_a_broker_that_is_down_does_not_take_stays_owed(tmp_path):
+    out, settings = tmp_path / "out", settings_to(tmp_path / "sink")
+    published(out, 0, detectors=1)
+    run = run_of(out, settings)
+    run.begin(NIGHT, visit_of(0))
+    associate(out, settings.association, {NIGHT})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecordedFolder, "send", lambda *_: Sent(trouble=DOWN))
+        run.visit(NIGHT, visit_of(0), None)
+    assert run_of(out, settings).added_to(EMPTY).alerts.sent == 6
+
+
+def test_a_refusal_is_told_unless_the_night_has_no_results(alerts, monkeypatch):
+    for code, told in (("apart", ["apart"]), (NO_NIGHT, [])):
+        made, _ = alerts(Sent(), Sent())
+
+        def refused(*_, code=code, **__):
+            raise Misconfigured(code, "here", "is not so.", "change it.")
+            yield
+
+        monkeypatch.setattr(module, "alert_packets", refused)
+        made.visit("20260101", 1, None)
+        assert [one.code for one in made.added_to(EMPTY).alerts_failed] == told
 
 
 def test_nights_add_up(alerts):
