@@ -9,10 +9,22 @@ import numpy as np
 import pytest
 
 from flows.publish.outbox import opened_outbox
-from flows.results.backup import Copied, _copy_files, _Totals, backup_output, copy_database, restore_output
+from flows.results import backup
+from flows.results.backup import (
+    Copied,
+    _copy_files,
+    _Totals,
+    backup_output,
+    copy_database,
+    recorded_files,
+    restore_output,
+)
 from flows.results.verify import verify_output
 from flows.storage.array_store import ArrayStore
+from flows.storage.atomic import STAGED
 from flows.storage.bucket_path import located
+from flows.storage.catalog_store import CatalogStore
+from flows.storage.compaction import compact
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger, unpublish
 from flows.storage.quarantine import Quarantine
@@ -22,6 +34,7 @@ from schemas.errors import BadInput, Misconfigured
 from schemas.injection import INJECTION
 from schemas.ledger import NightRecord
 from schemas.negative import NEGATIVE
+from tests.support.exposure import exposure_record
 from tests.support.night import DETECTORS, VISITS, catalogues
 from tests.support.unwritable import nobody_may_write
 
@@ -77,9 +90,10 @@ def test_nothing_is_removed_from_a_backup_and_what_is_not_published_is_left_out(
     (out / "catalogs/dia_source/.x.staging").write_text("half")
     first = backup_output(out, tmp_path / "to")
     assert not list((tmp_path / "to").rglob("*.staging"))
-    shutil.rmtree(out / "catalogs")
-    backup_output(out, tmp_path / "to")
-    assert len([path for path in (tmp_path / "to").rglob("*") if path.is_file()]) == first.files
+    for lost in ("ledger", "catalogs"):
+        shutil.rmtree(out / lost)
+        backup_output(out, tmp_path / "to")
+        assert len([path for path in (tmp_path / "to").rglob("*") if path.is_file()]) == first.files
 
 
 def test_what_was_withdrawn_does_not_come_back(out, tmp_path):
@@ -106,6 +120,35 @@ def test_an_array_that_was_made_again_with_fewer_files_is_as_it_is_now(out, tmp_
         backup_output(out, tmp_path / "to")
     _, found = restore_output(tmp_path / "to", tmp_path / "new", TABLES)
     assert found.problems == ()
+
+
+def test_an_exposure_of_which_a_part_holds_another_state_is_its_own_file(tmp_path):
+    ledger, store = Ledger(tmp_path), CatalogStore(tmp_path)
+    for visit in (1, 2):
+        record = exposure_record(visit=visit)
+        path = store.publish(DIA_SOURCE, record.key, DIA_SOURCE.empty(), "d")
+        ledger.put(record.model_copy(update={"datasets": {"dia_source": store.record(path)}}))
+    compact(tmp_path, record.night, 2, lambda function, *given: function(*given))
+    (part,) = recorded_files(tmp_path)
+    entry = ledger.get(record.key).datasets["dia_source"].model_copy(update={"sha256": "of another search"})
+    ledger.put(record.model_copy(update={"datasets": {"dia_source": entry}}))
+    assert list(recorded_files(tmp_path)) == [path, part]
+
+
+def test_what_is_left_of_a_killed_backup_is_in_the_way_of_none(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "a.sqlite")) as one, one:
+        one.execute("CREATE TABLE t (n)")
+    (tmp_path / f".b.sqlite{STAGED}").write_bytes(b"half of another" * 99)
+    copy_database(tmp_path / "a.sqlite", tmp_path / "b.sqlite")
+    with closing(sqlite3.connect(tmp_path / "b.sqlite")) as copy:
+        assert copy.execute("SELECT name FROM sqlite_master").fetchall() == [("t",)]
+
+
+def test_the_index_of_a_ledger_is_copied_after_its_nights(out, tmp_path, monkeypatch):
+    copied = []
+    monkeypatch.setattr(backup, "copy_database", lambda path, to: copied.append(path.name) or copy_database(path, to))
+    restore_output(out, tmp_path / "new", TABLES)
+    assert [one.startswith("2") for one in copied if (out / "ledger" / one).exists()] == [True, False]
 
 
 def test_a_damaged_ledger_is_named(out, tmp_path):
@@ -151,9 +194,10 @@ def test_damage_of_a_backup_is_told(out, tmp_path):
 
 def test_what_makes_no_sense_is_refused(out, tmp_path):
     backup_output(out, tmp_path / "to")
+    (tmp_path / "link").symlink_to(out)
     for code, use in {
         "no_output": lambda: backup_output(tmp_path / "none", tmp_path / "other"),
-        "bad_backup": lambda: backup_output(out, out / "backup"),
+        "bad_backup": lambda: backup_output(out, tmp_path / "link" / "backup"),
         "not_empty": lambda: restore_output(tmp_path / "to", out, TABLES),
         "local_folder": lambda: backup_output(located("s3://bucket/out"), tmp_path / "other"),
     }.items():

@@ -15,19 +15,23 @@ from flows.results.verify import verify_output
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.lease import lease
 from flows.storage.ledger import Ledger
+from flows.storage.object_store import configure
 from flows.storage.release_note import read_note
 from flows.vetting.verdicts import VerdictStore
 from schemas.dia_source import DIA_SOURCE
-from schemas.errors import Misconfigured
+from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
-from schemas.ledger import ProvenanceRecord
+from schemas.ledger import PatchRecord, ProvenanceRecord
 from schemas.night_range import NightRange
-from schemas.settings import Settings
+from schemas.objects import OBJECT
+from schemas.patch import PatchKey
+from schemas.settings import Settings, StoreSettings
 from schemas.vetting import Verdict
 from tests.support.association import detections
 from tests.support.cards import model_card
 from tests.support.cli import nightstride
 from tests.support.exposure import exposure_record
+from tests.support.memory_store import bucket_in_memory
 from tests.support.tracklets import publish_linked
 
 pytest_plugins = ("tests.support.night_fixture", "tests.support.s3_fixture")
@@ -139,6 +143,29 @@ def test_bad_usage_leaves_nothing(out, tmp_path, name, to, span, says):
     assert raised.value.code == says
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert not (out / "dr1").exists()
+
+
+def test_a_release_is_not_put_into_its_output_folder_by_another_name_either(out, tmp_path):
+    (tmp_path / "link").symlink_to(out)
+    with pytest.raises(Misconfigured) as raised:
+        freeze_release(out, tmp_path / "link" / "dr1", "DR1", TABLES)
+    assert raised.value.code == "in_output"
+
+
+def test_patches_are_released_from_a_bucket_and_a_damaged_one_is_not_left_out(monkeypatch, tmp_path):
+    out, _ = bucket_in_memory(monkeypatch)
+    patch, ledger = PatchKey(night="20260101", order=5, pixel=7), Ledger(out)
+    put(out, patch.night, [1])
+    path = CatalogStore(out).publish(OBJECT, patch, OBJECT.empty(), "d")
+    datasets = {OBJECT.name: CatalogStore(out).record(path)}
+    ledger.put_patch(PatchRecord(**patch.model_dump(), datasets=datasets, software="1", finished_at="now"))
+    freeze_release(out, tmp_path / "dr1", "DR1", TABLES)
+    assert list(Ledger(tmp_path / "dr1").patches(patch.night)) == list(ledger.patches(patch.night))
+    damaged = BadInput("damaged_record", "patch", "is no JSON.", "run again.")
+    monkeypatch.setattr(Ledger, "patches", lambda *_: [damaged])
+    with pytest.raises(BadInput, match="no JSON"):
+        freeze_release(out, tmp_path / "dr2", "DR2", TABLES)
+    configure(StoreSettings())
 
 
 def test_what_is_not_whole_is_not_released(out, tmp_path):
