@@ -49,6 +49,7 @@ def agree(table, found):
             if ours is None:
                 assert np.ma.is_masked(theirs) or theirs == "" or np.all(np.isnan(theirs))
             else:
+                assert not np.ma.is_masked(theirs)  # numpy would find it equal to anything
                 np.testing.assert_array_equal(theirs, ours)
 
 

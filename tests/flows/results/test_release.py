@@ -21,10 +21,11 @@ from flows.vetting.verdicts import VerdictStore
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey
-from schemas.ledger import PatchRecord, ProvenanceRecord
+from schemas.ledger import NightRecord, PatchRecord, ProvenanceRecord
 from schemas.night_range import NightRange
 from schemas.objects import OBJECT
 from schemas.patch import PatchKey
+from schemas.quality import QualityRecord
 from schemas.settings import Settings, StoreSettings
 from schemas.vetting import Verdict
 from tests.support.association import detections
@@ -152,15 +153,24 @@ def test_a_release_is_not_put_into_its_output_folder_by_another_name_either(out,
     assert raised.value.code == "in_output"
 
 
-def test_patches_are_released_from_a_bucket_and_a_damaged_one_is_not_left_out(monkeypatch, tmp_path):
+def test_all_that_is_known_of_a_night_is_released_from_a_bucket_and_a_damaged_one_is_not_left_out(monkeypatch, tmp_path):
     out, _ = bucket_in_memory(monkeypatch)
     patch, ledger = PatchKey(night="20260101", order=5, pixel=7), Ledger(out)
     put(out, patch.night, [1])
     path = CatalogStore(out).publish(OBJECT, patch, OBJECT.empty(), "d")
     datasets = {OBJECT.name: CatalogStore(out).record(path)}
     ledger.put_patch(PatchRecord(**patch.model_dump(), datasets=datasets, software="1", finished_at="now"))
-    freeze_release(out, tmp_path / "dr1", "DR1", TABLES)
-    assert list(Ledger(tmp_path / "dr1").patches(patch.night)) == list(ledger.patches(patch.night))
+    of_night = ProvenanceRecord(settings={}, models={}, stages={"link": "1"}, software="1", code="c")
+    made = {"provenance": ledger.put_provenance(of_night), "software": "1", "finished_at": "now"}
+    ledger.put_night(NightRecord(night=patch.night, exposures=1, **made))
+    ledger.put_quality(QualityRecord(night=patch.night, digest="d", rules="r", measured=(), judged=(), software="1"))
+    told = freeze_release(out, tmp_path / "dr1", "DR1", TABLES)
+    released = Ledger(tmp_path / "dr1")
+    assert list(released.patches(patch.night)) == list(ledger.patches(patch.night))
+    assert released.quality(patch.night) == ledger.quality(patch.night)
+    assert released.provenance(released.night(patch.night).provenance) == of_night
+    (record,) = ledger.records()
+    assert told.note.ledger == sha256(f"{record.model_dump_json()}\n".encode()).hexdigest()
     damaged = BadInput("damaged_record", "patch", "is no JSON.", "run again.")
     monkeypatch.setattr(Ledger, "patches", lambda *_: [damaged])
     with pytest.raises(BadInput, match="no JSON"):
