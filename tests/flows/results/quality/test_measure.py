@@ -130,13 +130,14 @@ def test_exposures_of_which_a_catalogue_cannot_be_read_are_left_out(tmp_path, lo
 
 
 def test_search_is_known_by_models_settings_and_stages(tmp_path):
-    def search(**settings):
-        ledger = Ledger(tmp_path)
-        made = ledger.put_provenance(provenance_of(PIPELINE, Settings(**settings)))
-        return look_at_exposures(tmp_path, night(tmp_path, provenance=made))[0]
+    def search(stages=None, **settings):
+        record = provenance_of(PIPELINE, Settings(**settings))
+        record = record.model_copy(update={"stages": record.stages | (stages or {})})
+        return look_at_exposures(tmp_path, night(tmp_path, provenance=Ledger(tmp_path).put_provenance(record)))[0]
 
-    first, same, other = search(), search(tiles={"chunk": 126}), search(measure={"min_snr": 7})
+    first, same, other = search(), search({"associate": "0"}, tiles={"chunk": 126}), search(measure={"min_snr": 7})
     assert first.search == same.search != other.search
+    assert search({"merge": "another"}).search not in (first.search, other.search)
     assert first.models[0].startswith("detect streak_net 1 (")
 
 
