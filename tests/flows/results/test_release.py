@@ -153,7 +153,9 @@ def test_a_release_is_not_put_into_its_output_folder_by_another_name_either(out,
     assert raised.value.code == "in_output"
 
 
-def test_all_that_is_known_of_a_night_is_released_from_a_bucket_and_a_damaged_one_is_not_left_out(monkeypatch, tmp_path):
+def test_all_that_is_known_of_a_night_is_released_from_a_bucket_and_a_damaged_one_is_not_left_out(
+    monkeypatch, tmp_path
+):
     out, _ = bucket_in_memory(monkeypatch)
     patch, ledger = PatchKey(night="20260101", order=5, pixel=7), Ledger(out)
     put(out, patch.night, [1])

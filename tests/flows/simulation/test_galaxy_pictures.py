@@ -26,6 +26,12 @@ def test_only_the_plainest_has_no_noise():
     assert corners[0] < 0.5 < corners[1]
 
 
+def test_only_the_hardest_has_noise_alike_in_pixels_beside():
+    corners = [picture(level)[:60, :60].mean(2) for level in (1, 2, 3)]
+    alike = [np.corrcoef(one[:, 1:].ravel(), one[:, :-1].ravel())[0, 1] for one in corners]
+    assert max(np.abs(alike[:2])) < 0.1 < 0.3 < alike[2]
+
+
 def test_the_axis_ratio_is_the_one_asked_for():
     import torch
 

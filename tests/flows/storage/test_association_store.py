@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from flows.storage import association_database, association_store
 from flows.storage.association_store import association_as_it_is, off_because, opened_association
-from flows.storage.association_tables import EVENT, FILE
+from flows.storage.association_tables import EVENT, FILE, OBJECT
 from flows.storage.bucket_path import located
 from flows.storage.fence import Fence, behind
 from kernels.sky.patches import Patch, pixels_at
@@ -193,6 +193,17 @@ def test_an_exposure_that_moves_to_another_night_is_there_once(store):
     put(store, 1, [10.0], [0.0], night="20260102")
     assert (store.visits("20260101"), list(store.visits("20260102"))) == ({}, [key(1, "20260102")])
     assert store.counts() == (1, 1)
+    assert store.same_ids(key(1, "20260103")) == [key(1, "20260102")]
+    assert store.same_ids(key(1, "20260102")) == store.same_ids(key(1, "20260103", detector=4)) == []
+
+
+def test_an_object_that_tells_of_detections_and_has_none_contradicts(store):
+    put(store, 1, [10.0, 11.0], [0.0, 0.0])
+    put(store, 1, [11.0], [0.0], digest="e")
+    assert store.contradictions() == []
+    with store.change() as connection:
+        connection.execute(OBJECT.update().values(nDiaSources=1))
+    assert store.contradictions() == ["1 objects do not have as many detections as they say"]
 
 
 @contextmanager
