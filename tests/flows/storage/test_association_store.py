@@ -18,15 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.storage import association_database, association_store
-from flows.storage.association_store import association_as_it_is, off_because, opened_association
+from flows.storage.association_store import association_as_it_is, digest_of, off_because, opened_association
 from flows.storage.association_tables import EVENT, FILE, OBJECT
 from flows.storage.bucket_path import located
 from flows.storage.fence import Fence, behind
 from kernels.sky.patches import Patch, pixels_at
 from kernels.sky.positions import along_great_circle, sky_position
 from schemas.errors import BadInput, Misconfigured, Retryable
+from schemas.ledger import DatasetRecord
 from schemas.settings import AssociationSettings
 from tests.support.association import ARCSEC, SETTINGS, detections, key, links, put, source_id
+from tests.support.exposure import exposure_record
 
 
 def test_the_first_detection_gives_its_id_and_later_ones_join_it(store):
@@ -271,6 +273,15 @@ def test_digests_of_nights_follow_links_and_visits(store):
     put(store, 3, [10.0], [0.0], night="20260102")
     store.settle("20260101", "s2")
     assert store.nights()["20260101"][1] == last  # another night is none of its own
+
+
+def test_detections_are_others_once_their_known_objects_are():
+    def made(**digests):
+        entries = {name: DatasetRecord(path=name, digest=one, rows=1, sha256="s") for name, one in digests.items()}
+        return digest_of(exposure_record(datasets=entries))
+
+    assert made(dia_source="a", source="x") == made(dia_source="a", source="y") == "a"
+    assert len({made(dia_source="a"), *(made(dia_source=one, ss_source=two) for one in "ab" for two in "cd")}) == 5
 
 
 def test_writers_side_by_side_wait_for_each_other(tmp_path, given_settings):
