@@ -399,6 +399,8 @@ def test_a_heart_that_finds_another_lease_says_so_and_stops(tmp_path, caplog):
         with pytest.raises(Misconfigured, match="taken"):
             write_record(tmp_path / "ledger/x.json", b"mine", tmp_path)
     assert (tmp_path / "lease.json").stat().st_mtime == old
+    with pytest.raises(Misconfigured, match="taken"):  # also what comes late, in another thread
+        write_record(tmp_path / "ledger/x.json", b"late", tmp_path)
     assert Holder.model_validate_json((tmp_path / "lease.json").read_text()) == other
 
 
