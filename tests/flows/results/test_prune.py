@@ -92,8 +92,8 @@ def test_tiles_whose_source_is_gone_are_kept(out, night, settings, tmp_path):
 
 def test_tiles_of_an_exposure_in_quarantine_are_of_the_source_that_they_name(out, night, settings, tmp_path):
     record = next(Ledger(out).records())
-    verdict = {"status": "quarantined", "reason": "flood: too many", "source_uri": str(tmp_path / "gone.fits")}
-    Ledger(out).put(record.model_copy(update=verdict))
+    verdict = {"status": "quarantined", "reason": "flood: too many", "source_files": {}}
+    Ledger(out).put(record.model_copy(update=verdict | {"source_uri": str(tmp_path / "gone.fits")}))
     assert kept_tiles(out, [night], settings) == []
 
 
