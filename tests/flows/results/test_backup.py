@@ -122,17 +122,21 @@ def test_an_array_that_was_made_again_with_fewer_files_is_as_it_is_now(out, tmp_
     assert found.problems == ()
 
 
-def test_an_exposure_of_which_a_part_holds_another_state_is_its_own_file(tmp_path):
-    ledger, store = Ledger(tmp_path), CatalogStore(tmp_path)
+def test_parts_are_backed_up_and_an_exposure_of_which_one_holds_another_state_is_its_own_file(tmp_path):
+    out, to = tmp_path / "out", tmp_path / "to"
+    ledger, store = Ledger(out), CatalogStore(out)
     for visit in (1, 2):
         record = exposure_record(visit=visit)
         path = store.publish(DIA_SOURCE, record.key, DIA_SOURCE.empty(), "d")
         ledger.put(record.model_copy(update={"datasets": {"dia_source": store.record(path)}}))
-    compact(tmp_path, record.night, 2, lambda function, *given: function(*given))
-    (part,) = recorded_files(tmp_path)
+    compact(out, record.night, 2, lambda function, *given: function(*given))
+    (part,) = recorded_files(out)
+    for _ in range(2):
+        backup_output(out, to)
+        assert list(recorded_files(to)) == [to / part.relative_to(out)]
     entry = ledger.get(record.key).datasets["dia_source"].model_copy(update={"sha256": "of another search"})
     ledger.put(record.model_copy(update={"datasets": {"dia_source": entry}}))
-    assert list(recorded_files(tmp_path)) == [path, part]
+    assert list(recorded_files(out)) == [path, part]
 
 
 def test_what_is_left_of_a_killed_backup_is_in_the_way_of_none(tmp_path):
