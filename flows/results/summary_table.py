@@ -35,7 +35,7 @@ LINES = 10
 """Maximum number of lines on the outcome of a run and what to do next."""
 
 
-def show_night(summary: RunSummary, console: Console, out: Path | None) -> None:
+def show_night(summary: RunSummary, console: Console, out: Path | None = None) -> None:
     """Print results, problems and next steps in at most `LINES` lines.
 
     Parameters

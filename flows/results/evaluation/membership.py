@@ -23,7 +23,7 @@ _STEP = 1e-4  # degrees
 _ROW = 4_000_000  # more than the steps of a declination
 
 
-def evaluate_membership(path: Path, model: str, *, unseen: bool = False) -> dict[str, Any]:
+def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = False) -> dict[str, Any]:
     """Score a model, and two simple rules, on a table of galaxies.
 
     Parameters

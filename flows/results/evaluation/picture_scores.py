@@ -38,7 +38,7 @@ Label = frozenset[str]
 def evaluate_pictures(
     task: str,
     data: Sequence[Path],
-    model: str,
+    model: str = "default",
     *,
     unseen: bool = False,
     draw: Path | None = None,

@@ -183,7 +183,7 @@ def test_what_is_published_stays_and_is_not_searched_again(source, key, tmp_path
     record = Ledger(tmp_path).get(key)
     (tmp_path / first.datasets["injection"].path).unlink()
     again = search_exposure(source, key, first.stored.info.source_sha256, record, tmp_path, SETTINGS)
-    assert (again.stored.reused, again.searched, again.windows) == (True, False, 0)
+    assert (again.searched, again.windows) == (False, 0)
     assert again.datasets == first.datasets
     assert again.causes == record.causes
 
@@ -238,13 +238,14 @@ def searched(path, shape, each=1):
 
 def test_stores_once_and_keeps_what_is_the_same(source, key, tmp_path):
     first = store_exposure(source, key, None, tmp_path, SETTINGS)
-    assert not first.reused
-    opened = TileStore.open(tile_path(tmp_path, key))
+    path = tile_path(tmp_path, key)
+    opened, made = TileStore.open(path), path.stat()
     assert (opened.info, opened.digest) == (first.info, first.lineage.tiles)
     again = store_exposure(source, key, first.info.source_sha256, tmp_path, SETTINGS)
-    assert (again.reused, again.info, again.lineage) == (True, first.info, first.lineage)
+    assert (again.info, again.lineage, path.stat().st_mtime_ns) == (first.info, first.lineage, made.st_mtime_ns)
     smaller = Settings(tiles=TileSettings(tile=56, chunk=28))
-    assert not store_exposure(source, key, first.info.source_sha256, tmp_path, smaller).reused
+    store_exposure(source, key, first.info.source_sha256, tmp_path, smaller)
+    assert path.stat().st_mtime_ns != made.st_mtime_ns
 
 
 def test_a_file_that_changed_its_identity_is_refused(source, key, tmp_path):
