@@ -1,6 +1,6 @@
 """Records of submitted reports, so that no detection is submitted twice."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -67,15 +67,13 @@ class Submissions:
         Misconfigured
             A record was written by another version (``other_version``).
         """
-        nights = nights_beside(night)
-        paths = [path for one in nights for path in sorted(submissions_folder(self._out, one).glob("*.json"))]
-        return [_read(path) for path in paths]
+        folders = (submissions_folder(self._out, one) for one in nights_beside(night))
+        return _in_order(path for folder in folders for path in folder.glob("*.json"))
 
     def all(self, night: str | None = None) -> list[SubmissionRecord]:
         """Return the records of a night, or of all nights, in order; raise as `records` does."""
         folder = submissions_folder(self._out, night or "*")
-        paths = sorted(self._out.glob(f"{folder.relative_to(self._out).as_posix()}/*.json"))
-        return [_read(path) for path in paths]
+        return _in_order(self._out.glob(f"{folder.relative_to(self._out).as_posix()}/*.json"))
 
     def add(self, record: SubmissionRecord, suffix: str) -> Path:
         """Write a record and then its report; return the path of the report.
@@ -113,6 +111,11 @@ def nights_beside(night: str) -> list[str]:
     """Return the labels of the night before a night, of the night, and of the one after it."""
     day = date(int(night[:4]), int(night[4:6]), int(night[6:]))
     return [(day + timedelta(days=step)).strftime("%Y%m%d") for step in (-1, 0, 1)]
+
+
+def _in_order(paths: Iterable[Path]) -> list[SubmissionRecord]:
+    """Return the records in the files by night and number: names of files do not sort from 1,000 on."""
+    return sorted((_read(path) for path in paths), key=lambda record: (record.night, record.number))
 
 
 def _read(path: Path) -> SubmissionRecord:

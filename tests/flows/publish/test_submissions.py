@@ -85,14 +85,13 @@ def test_a_detection_that_has_moved_exactly_a_quarter_of_its_trail_is_known():
 
 def test_what_was_submitted_is_read_of_one_night_of_those_beside_it_or_of_all(tmp_path):
     store = Submissions(tmp_path)
-    for night, number in (("20261103", 1), ("20261103", 2), ("20261104", 1), ("20261201", 1)):
+    given = [("20261103", 1), ("20261103", 2), ("20261104", 1), ("20261201", 1), ("20261201", 999), ("20261201", 1000)]
+    for night, number in given:
         assert store.add(submission(number, (1, 150.0), night=night), "psv").read_text() == f"{night} {number}"
-    assert [(one.night, one.number) for one in store.all()] == [
-        ("20261103", 1), ("20261103", 2), ("20261104", 1), ("20261201", 1)
-    ]  # fmt: skip
+    assert [(one.night, one.number) for one in store.all()] == given
     assert [one.night for one in store.all("20261104")] == ["20261104"]
     assert [one.night for one in store.records("20261104")] == ["20261103", "20261103", "20261104"]
-    assert store.records("20261130")[0].night == "20261201"
+    assert [one.number for one in store.records("20261130")] == [1, 999, 1000]
     with pytest.raises(Retryable) as caught:
         store.add(submission(1, (1, 150.0)), "psv")
     assert caught.value.code == "submitted_meanwhile"
