@@ -52,7 +52,7 @@ def locate_columns(columns: Sequence[str], wanted: Collection[str], optional: Co
     Raises
     ------
     BadInput
-        Columns are missing; the message names all of them.
+        Columns are missing, and the message names all of them; or one that is used is there twice (``stated_twice``).
 
     Notes
     -----
@@ -78,6 +78,8 @@ def locate_columns(columns: Sequence[str], wanted: Collection[str], optional: Co
             f"not in the table under any name: {names}. It has {', '.join(columns)}.",
             "ask the archive for them, or rename the columns; magnitudes are of one kind.",
         )
+    if twice := [column for column in found.values() if columns.count(column) > 1]:
+        raise BadInput("stated_twice", f"column {twice[0]!r}", "is in the table more than once.", "leave one of them.")
     return found
 
 

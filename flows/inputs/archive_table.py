@@ -181,12 +181,7 @@ def _parquet(
     except (OSError, pa.ArrowException) as error:
         problem = f"cannot be read: {read_failure(error)}."
         raise BadInput("unreadable_table", str(path), problem, "give a Parquet table.") from error
-    names = file.schema_arrow.names
-    columns = locate_columns(names, wanted, optional)
-    if twice := [column for column in columns.values() if names.count(column) > 1]:
-        raise BadInput(
-            "unreadable_table", str(path), f"has the column {twice[0]!r} more than once.", "leave one of them."
-        )
+    columns = locate_columns(file.schema_arrow.names, wanted, optional)
     kinds = {column: pa.string() if _is_text(name) else pa.float32() for name, column in columns.items()}
     blocks = (
         {column: batch[column].cast(kind) for column, kind in kinds.items()}

@@ -2,7 +2,7 @@
 
 import gzip
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ _NAMES = {
     "dec": ("dec", "de", "dec_deg", "_de"),
     "cluster": ("cluster", "cluster_id", "icls"),
 }
+
+_KNOWN = {one for name, names in _NAMES.items() for one in (*names, f"{name}_")}
 
 _FIELDS = 44
 _PLACES = {
@@ -196,10 +198,14 @@ def _table(path: Path) -> Table:
     kind = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}.get(suffix)
     try:
         if kind == "ascii.csv":
-            return Table.read(path, format=kind, delimiter=_separator(path))
+            heading = _heading(path)
+            _require_once(heading.split(csv_separator(heading)), path)  # astropy gives the second one another name
+            return Table.read(path, format=kind, delimiter=csv_separator(heading))
         if kind == "parquet":
             return _parquet(path)
         return Table.read(path, format=kind) if kind else Table.read(path)
+    except BadInput:
+        raise
     except Exception as error:
         problem = f"cannot be read: {read_failure(error)}."
         raise BadInput("unreadable_table", str(path), problem, "give CSV, ECSV, FITS or Parquet.") from error
@@ -213,18 +219,29 @@ def _parquet(path: Path) -> Table:
     file = pq.ParquetFile(path)
     if b"table_meta_yaml" in (file.schema_arrow.metadata or {}):
         return Table.read(path, format="parquet")
-    known = {one for name, names in _NAMES.items() for one in (*names, f"{name}_")}
     names = file.schema_arrow.names
-    found = file.read(columns=[name for name in names if name.strip().lower() in known])
+    _require_once(names, path)
+    found = file.read(columns=[name for name in names if name.strip().lower() in _KNOWN])
     table = Table({name: np.zeros(found.num_rows, bool) for name in names})
     for name, column in zip(found.column_names, found.columns, strict=True):
         table[name] = np.array(["" if one is None else one for one in column.to_pylist()], object)
     return table
 
 
-def _separator(path: Path) -> str:
+def _heading(path: Path) -> str:
     with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        return csv_separator(file.readline(1 << 16).decode("latin-1"))
+        return file.readline(1 << 16).decode("utf-8-sig", "replace")
+
+
+def _bare(name: str) -> str:
+    return name.strip(' "\ufeff\r\n')
+
+
+def _require_once(names: Sequence[str], path: Path) -> None:
+    """Refuse a table that has a column of ours twice."""
+    bare = [_bare(name) for name in names]
+    if twice := [name for name in bare if name.lower() in _KNOWN and bare.count(name) > 1]:
+        raise BadInput("stated_twice", str(path), f"has the column {twice[0]!r} more than once.", "leave one of them.")
 
 
 def _require_kind(column: Any, name: str, path: Path) -> None:
@@ -243,7 +260,8 @@ def _require_kind(column: Any, name: str, path: Path) -> None:
 
 
 def _of_names(table: Table, path: Path) -> tuple[dict[str, Floats], NDArray[np.str_]]:
-    lower = {str(name).lstrip("\ufeff").strip().lower(): name for name in table.colnames}
+    small = sorted(table.colnames, key=lambda name: _bare(name).islower())  # of r and R the first is ours
+    lower = {_bare(name).lower(): name for name in small}
     places = _places(lower)
     if missing := [_NAMES[name][0] for name in _NEEDED if places[name] is None]:
         problem = f"lacks the columns {missing}; it has {sorted(lower)[:20]}."

@@ -163,9 +163,16 @@ def test_parquet_is_read_as_the_same_rows_in_csv(tmp_path):
         (tmp_path / "damaged.parquet").write_bytes(damaged)
         with pytest.raises(BadInput, match=r"cannot be read|not a number"):
             read_archive(tmp_path / "damaged.parquet", WANTED)
-    pq.write_table(table.append_column("u", table["u"]), tmp_path / "twice.parquet")
-    with pytest.raises(BadInput, match="the column 'u' more than once"):
-        read_archive(tmp_path / "twice.parquet", WANTED)
+
+
+def test_a_column_that_is_there_twice_is_refused_if_it_is_used(tmp_path):
+    path = write(tmp_path, *(f"{line},{line.split(',')[1]}" for line in (HEADER, *ROWS)))
+    pq.write_table(pyarrow.csv.read_csv(path), tmp_path / "table.parquet")
+    for one in (path, path.with_suffix(".parquet")):
+        assert read_archive(one, ("g", "class")).rows == 3
+        with pytest.raises(BadInput, match="column 'u': is in the table more than once") as caught:
+            read_archive(one, WANTED)
+        assert caught.value.code == "stated_twice"
 
 
 def test_ids_that_a_spreadsheet_has_rounded_are_of_no_use(tmp_path):

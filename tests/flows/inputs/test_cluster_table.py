@@ -91,6 +91,21 @@ def test_tables_with_names_are_read_in_each_form(tmp_path, suffix):
     assert found.cluster.tolist() == ["a", "a"]
 
 
+def test_small_letters_go_before_capitals_and_a_column_may_not_be_there_twice(tmp_path):
+    small = named()
+    small.write(tmp_path / "t.parquet")
+    table = pq.read_table(tmp_path / "t.parquet").replace_schema_metadata()
+    expected = read_clusters(tmp_path / "t.parquet").columns["r"]
+    for names in (("R", *table.column_names), (*table.column_names, "R")):
+        columns = [table["zphot"] if name == "R" else table[name] for name in names]
+        pq.write_table(pa.table(columns, names=list(names)), tmp_path / "capital.parquet")
+        assert read_clusters(tmp_path / "capital.parquet").columns["r"].tolist() == expected.tolist()
+    pq.write_table(table.append_column("r", table["g"]), tmp_path / "twice.parquet")
+    with pytest.raises(BadInput, match="the column 'r' more than once") as caught:
+        read_clusters(tmp_path / "twice.parquet")
+    assert caught.value.code == "stated_twice"
+
+
 def test_without_a_class_or_a_redshift_there_is_no_truth(tmp_path):
     named().write(tmp_path / "t.csv", format="ascii.csv")
     found = read_clusters(tmp_path / "t.csv")
@@ -193,6 +208,11 @@ def test_members_by_redshift_move_no_faster_than_3000_km_per_s():
         (HEADER + "1 2 3\n", "unreadable_table", "row 1 has 3 columns, not 44"),
         (HEADER, "no_rows", "no rows"),
         ("\x00\x01", "missing_columns", "lacks the columns"),
+        (
+            "g,r,z,g,zphot,cluster_z,radius_r200\n17,16,15,19,0.1,0.1,1\n",
+            "stated_twice",
+            "the column 'g' more than once",
+        ),
     ],
 )
 def test_other_tables_are_refused_by_name(tmp_path, text, code, told):
