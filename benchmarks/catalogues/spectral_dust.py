@@ -10,12 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from flows.pipeline.models import load_model
-from flows.simulation.star_colours import star_table
+from flows.simulation.star_colours import EXTINCTION, star_table
 from flows.training.spectral_sample import archive_sample, held_out_rows
 from schemas.archive_columns import BANDS
-
-EXTINCTION = dict(zip(BANDS, (4.239, 3.303, 2.285, 1.698, 1.263), strict=True))
-"""mag per E(B-V): Schlafly & Finkbeiner 2011, table 6, R_V 3.1."""
 
 HELD, SEED = 0.2, 1  # of the model's training
 STARS, STARS_SEED = 8000, 5
@@ -24,7 +21,8 @@ BASE, MORE = 0.9, (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 
 def judged(model, columns, code, dust):
     """Return cells: share that is not unknown, right of these, mean probability, right where it is high."""
-    probability, outlier = model({band: (columns[band] + EXTINCTION[band] * dust).astype(np.float32) for band in BANDS})
+    dimmed = {band: columns[band] + extinction * dust for band, extinction in zip(BANDS, EXTINCTION, strict=True)}
+    probability, outlier = model({band: magnitude.astype(np.float32) for band, magnitude in dimmed.items()})
     known = np.isfinite(probability[:, 0]) & (np.nan_to_num(outlier, nan=9) <= 1)
     best, right = probability.max(1), probability.argmax(1) == code
     sure = known & (best >= BASE)

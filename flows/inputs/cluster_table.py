@@ -199,8 +199,9 @@ def _table(path: Path) -> Table:
     try:
         if kind == "ascii.csv":
             heading = _heading(path)
-            _require_once(heading.split(csv_separator(heading)), path)  # astropy gives the second one another name
-            return Table.read(path, format=kind, delimiter=csv_separator(heading))
+            separator = csv_separator(heading)
+            _require_once(heading.split(separator), path)  # astropy gives the second one another name
+            return Table.read(path, format=kind, delimiter=separator)
         if kind == "parquet":
             return _parquet(path)
         return Table.read(path, format=kind) if kind else Table.read(path)
@@ -221,7 +222,7 @@ def _parquet(path: Path) -> Table:
         return Table.read(path, format="parquet")
     names = file.schema_arrow.names
     _require_once(names, path)
-    found = file.read(columns=[name for name in names if name.strip().lower() in _KNOWN])
+    found = file.read(columns=[name for name in names if _bare(name).lower() in _KNOWN])
     table = Table({name: np.zeros(found.num_rows, bool) for name in names})
     for name, column in zip(found.column_names, found.columns, strict=True):
         table[name] = np.array(["" if one is None else one for one in column.to_pylist()], object)

@@ -41,9 +41,11 @@ _SDSS = {
 et al. 2007 (AJ 133, 531), and faint for later types. D: DA of 0.7 solar masses, 7,500 to 60,000 K, Holberg & Bergeron
 2006 (AJ 132, 1221). C: roughly the faint carbon stars of Downes et al. 2004 (AJ 127, 2838)."""
 
+EXTINCTION = np.array([4.239, 3.303, 2.285, 1.698, 1.263])
+"""A / E(B-V), mag, in u, g, r, i, z for R_V = 3.1: Schlafly & Finkbeiner 2011 (ApJ 737, 103), table 6."""
+
 _SCATTER = {"C": (0.5, 0.2, 0.1, 0.08), "d": (0.6, 0.25, 0.2, 0.15), "D": (0.06, 0.04, 0.03, 0.04)}
 _USUAL_SCATTER = (0.08, 0.03, 0.02, 0.02)  # metallicity, gravity, binaries
-_EXTINCTION = np.array([4.239, 3.303, 2.285, 1.698, 1.263])  # per E(B-V): Schlafly & Finkbeiner 2011, table 6, R_V 3.1
 _DEPTH = np.array([22.15, 23.13, 22.70, 22.20, 20.71])  # magnitude at S/N 5: SDSS DR16, point sources
 _FLOOR = 0.02  # error of the calibration, mag
 _REDDENING = 0.04  # mean E(B-V) of an exponential distribution
@@ -102,7 +104,7 @@ def star_table(
     r = rng.uniform(bright, faint, count)
     g, i = r + colour[:, 1], r - colour[:, 2]
     true = np.stack([g + colour[:, 0], g, r, i, i - colour[:, 3]], axis=1)
-    true += rng.exponential(_REDDENING, count)[:, None] * _EXTINCTION
+    true += rng.exponential(_REDDENING, count)[:, None] * EXTINCTION
     relative = 0.2 * 10 ** (0.4 * (true - _DEPTH))  # noise over signal
     flux = 1 + rng.normal(0, 1, true.shape) * np.hypot(relative, _FLOOR * 0.4 * np.log(10))
     with np.errstate(invalid="ignore", divide="ignore"):
