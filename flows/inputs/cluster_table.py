@@ -197,14 +197,15 @@ def _table(path: Path) -> Table:
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     kind = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".parquet": "parquet"}.get(suffix)
     try:
-        if kind == "ascii.csv":
-            heading = _heading(path)
-            separator = csv_separator(heading)
-            _require_once(heading.split(separator), path)  # astropy gives the second one another name
-            return Table.read(path, format=kind, delimiter=separator)
         if kind == "parquet":
             return _parquet(path)
-        return Table.read(path, format=kind) if kind else Table.read(path)
+        if kind is None:
+            return Table.read(path)
+        heading = _heading(path)
+        separator = csv_separator(heading)
+        # astropy gives the second one another name
+        _require_once(heading.split(separator if separator in heading else None), path)
+        return Table.read(path, format=kind, **({"delimiter": separator} if kind == "ascii.csv" else {}))
     except BadInput:
         raise
     except Exception as error:
@@ -230,8 +231,12 @@ def _parquet(path: Path) -> Table:
 
 
 def _heading(path: Path) -> str:
+    """Return the line of a text table that names the columns, after the comments of an ECSV."""
     with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        return file.readline(1 << 16).decode("utf-8-sig", "replace")
+        line = file.readline(1 << 16)
+        while line.startswith(b"# "):
+            line = file.readline(1 << 16)
+    return line.decode("utf-8-sig", "replace")
 
 
 def _bare(name: str) -> str:
