@@ -1,6 +1,6 @@
 """Links between the detections of an exposure and objects at rest, in one transaction."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from flows.storage.association_tables import (
     STATE,
     VISIT,
     PlacedObjects,
+    execute_rows,
     objects_near,
     recount,
     selected,
@@ -138,7 +139,8 @@ class ExposureLinks:
         object_of[new] = self._begun(rows, new)
         links = zip(rows.values, object_of.tolist(), apart.tolist(), strict=True)
         own = {"night": self._key.night}
-        self._insert(SOURCE, [{**row, **own, "diaObjectId": one, "separation": far} for row, one, far in links])
+        made = [{**row, **own, "diaObjectId": one, "separation": far} for row, one, far in links]
+        execute_rows(self._connection, SOURCE.insert(), made)
         self._events("removed", self._empty(before))
         self._events("restored", set(near.ids[pairs.which][near.number[pairs.which] == 0].tolist()) - before)
         self._note_beside(near, places[0], pairs.which, rows, new, object_of[new], settings.min_arcsec)
@@ -230,9 +232,8 @@ class ExposureLinks:
         ids = np.array([identity for identity, _ in made], np.int64)
         one = np.ones(len(new), np.int64)
         begun = PlacedObjects(ids, rows.sums[new], one, one, rows.mjd[new], rows.mjd[new])
-        self._insert(
-            OBJECT, [{**one, "createdBy": source} for one, (_, source) in zip(begun.values(), made, strict=True)]
-        )
+        objects = [{**one, "createdBy": source} for one, (_, source) in zip(begun.values(), made, strict=True)]
+        execute_rows(self._connection, OBJECT.insert(), objects)
         return ids.tolist()
 
     def _refresh(self, ids: Collection[int]) -> None:
@@ -257,7 +258,3 @@ class ExposureLinks:
     def _put_visit(self, made_from: str) -> None:
         row = {**self._key.model_dump(), "digest": made_from, "associatedAt": self._now}
         self._connection.execute(VISIT.insert().values(**row))
-
-    def _insert(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        if rows:
-            self._connection.execute(table.insert(), list(rows))

@@ -1,12 +1,15 @@
 """Tables of the association store, and the state of objects in them."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
+from sqlalchemy.dialects import postgresql
 
 from kernels.linking.association import cells_near, cells_of, wide_cells_near, wide_cells_of
 from kernels.linking.proper_motion import ORIGIN, Motions, fit_motions
@@ -19,7 +22,7 @@ FILE = "association.sqlite"
 VERSION = 4
 """Version of the tables; `flows.storage.association_versions` converts earlier ones."""
 
-_AT_ONCE = 1000  # values in one query
+_AT_ONCE = 10_000  # values in one query
 
 BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 """SQL type of ids."""
@@ -262,8 +265,22 @@ def recount(connection: sa.Connection, ids: Collection[int]) -> set[int]:
 
 def update_objects(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Update objects from rows of the table, with the id of each under ``of``."""
-    if rows:
-        connection.execute(OBJECT.update().where(OBJECT.c.diaObjectId == sa.bindparam("of")), list(rows))
+    execute_rows(connection, OBJECT.update().where(OBJECT.c.diaObjectId == sa.bindparam("of")), rows)
+
+
+def execute_rows(
+    connection: sa.Connection, statement: sa.Insert | sa.Update, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Execute an insert or update for each row; all have the same columns.
+
+    The driver gets the values as they are: SQLAlchemy would spend more time on them than the database does.
+    """
+    if not rows:
+        return
+    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    names = compiled.positiontup
+    given = [dict(row) for row in rows] if names is None else list(map(itemgetter(*names), rows))
+    connection.exec_driver_sql(str(compiled), given)
 
 
 def selected(
@@ -277,10 +294,18 @@ def selected(
     """Return columns of the rows whose ``column`` is in ``values``, in several queries; ``also``: a condition."""
     wanted, found = sorted(int(one) for one in values), list[sa.Row[Any]]()
     for first in range(0, len(wanted), _AT_ONCE):
-        statement = sa.select(*columns).where(column.in_(wanted[first : first + _AT_ONCE]))
+        statement = sa.select(*columns).where(_among(connection, column, wanted[first : first + _AT_ONCE]))
         statement = statement if also is None else statement.where(also)
         found += connection.execute(statement if group is None else statement.group_by(group)).all()
     return found
+
+
+def _among(connection: sa.Connection, column: sa.Column[Any], values: list[int]) -> sa.ColumnElement[bool]:
+    """Return the condition that a column is among values, which are one parameter of the query."""
+    if connection.dialect.name == "sqlite":
+        listed = sa.func.json_each(json.dumps(values)).table_valued("value")
+        return column.in_(sa.select(listed.c.value))
+    return column == sa.any_(sa.literal(values, postgresql.ARRAY(sa.BigInteger)))
 
 
 def objects_near(

@@ -16,6 +16,7 @@ from flows.storage.association_tables import (
     STATIC_NIGHT,
     SUMS,
     PlacedObjects,
+    execute_rows,
     objects_near,
     selected,
 )
@@ -178,8 +179,7 @@ class StaticLinks:
         names = ("staticObjectId", "objectId", "x", "y", "z", "weight")
         label = {"night": self._night, "mjd": self._mjd}
         made = [{**dict(zip(names, row, strict=True)), **label, **flux} for row, flux in zip(own, fluxes, strict=True)]
-        if made:
-            self._connection.execute(SEEN.insert(), made)
+        execute_rows(self._connection, SEEN.insert(), made)
         begun = set(lasting[first].tolist())
         return set(lasting[rows.own].tolist()) - begun, begun
 
@@ -204,7 +204,7 @@ class StaticLinks:
         """Add the night to known permanent objects, and create the new ones."""
         tonight = SEEN.c.night == self._night
         for first in range(0, len(new), _PART):
-            self._connection.execute(STATIC.insert(), _values(self._counted(new[first : first + _PART], tonight)))
+            execute_rows(self._connection, STATIC.insert(), _values(self._counted(new[first : first + _PART], tonight)))
         for first in range(0, len(known), _PART):
             part = known[first : first + _PART]
             rows = selected(self._connection, _STATE, STATIC.c.staticObjectId, part)
@@ -216,8 +216,7 @@ class StaticLinks:
         self._update([{"of": one.pop("staticObjectId"), **one} for one in _values(objects)])
 
     def _update(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        if rows:
-            self._connection.execute(STATIC.update().where(STATIC.c.staticObjectId == sa.bindparam("of")), list(rows))
+        execute_rows(self._connection, STATIC.update().where(STATIC.c.staticObjectId == sa.bindparam("of")), rows)
 
     def _emptied(self, ids: Collection[int]) -> list[int]:
         """Return those of the objects that are left without nights, sorted."""
@@ -244,8 +243,7 @@ class StaticLinks:
 
     def _note(self, kind: str, ids: Iterable[int], other: int | None = None) -> None:
         label = {"kind": kind, "night": self._night, "at": self._now, "otherId": other}
-        if rows := [{**label, "staticObjectId": one} for one in ids]:
-            self._connection.execute(STATIC_EVENT.insert(), rows)
+        execute_rows(self._connection, STATIC_EVENT.insert(), [{**label, "staticObjectId": one} for one in ids])
 
 
 def _rows(patch: PatchObjects) -> _Rows:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+from flows.storage import association_tables
 from flows.storage.association_tables import (
     MATCHING,
     OBJECT,
@@ -202,7 +203,8 @@ def test_settings_are_noted_when_they_change(connection):
     assert rows[len(MATCHING) :] == [("sigmas", 1.0, 2.0, "20260103"), ("sigmas", 2.0, 1.0, "20260104")]
 
 
-def test_rows_of_many_values_are_selected_a_thousand_at_a_time(connection):
+def test_rows_of_many_values_are_selected_in_several_queries(connection, monkeypatch):
+    monkeypatch.setattr(association_tables, "_AT_ONCE", 1000)
     seen = TABLES.tables["event"]
     rows = [
         {"kind": "x", "diaObjectId": n % 2001, "otherId": None, "visit": n, "detector": 0, "at": ""}
