@@ -37,7 +37,13 @@ stars are 1.01 and 0.97 times as wide as this predicts."""
 
 STAMPS = ("cutoutDifference", "cutoutScience", "cutoutTemplate")
 
-_LONGEST_S, _FAINTEST = 86_400.0, 60.0  # s, mag: limits of plausible exposure times and zero points
+LONGEST_S = 86_400.0
+"""Limit of plausible exposure times, s: packets hold -999 for unknown values."""
+
+POSITIVE = {"t": True, "1": True, "f": False, "0": False}
+"""Value of ``isdiffpos`` -> whether the source is brighter than the reference."""
+
+_FAINTEST = 60.0  # mag: limit of plausible zero points
 _MIDDLE = SIDE // 2
 _REMEDY = "fetch the packet again, or leave it out."
 
@@ -197,7 +203,7 @@ def identify(record: Mapping[str, Any], where: str) -> PacketIdentity:
     """
     fields = _Fields(record, where)
     image, detector, candid = fields.whole("pid"), _detector(fields), _candid(record, where)
-    exposure_s = fields.within("exptime", _LONGEST_S)
+    exposure_s = fields.within("exptime", LONGEST_S)
     when = _when(fields.needed("jd"), EXPOSURE_S if math.isnan(exposure_s) else exposure_s, where)
     try:
         key = ExposureKey(night=when.night, visit=_visit(image, detector), detector=detector)
@@ -255,7 +261,7 @@ def read_packet(record: Mapping[str, Any], where: str) -> ZtfPacket:
         detector=_detector(fields),
         template=same["cutoutTemplate"],
         object_id=_text(record.get("objectId")),
-        exposure_s=fields.within("exptime", _LONGEST_S),
+        exposure_s=fields.within("exptime", LONGEST_S),
         ra=fields.number("ra"),
         dec=fields.number("dec"),
         magnitude=fields.number("magpsf"),
@@ -377,9 +383,9 @@ def _named(value: Any) -> str | None:
 
 
 def _positive(value: Any, where: str) -> bool:
-    if value not in ("t", "1", "f", "0"):
+    if not isinstance(value, str) or value not in POSITIVE:
         raise _bad(where, f"its isdiffpos is {value!r}, must be t, 1, f or 0")
-    return value in ("t", "1")
+    return POSITIVE[value]
 
 
 def _band(number: int, where: str) -> str:

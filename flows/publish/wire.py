@@ -10,6 +10,7 @@ from typing import Any, Literal
 from flows.inputs.avro_container import require_bounded
 from flows.inputs.fits_rubin import PACHON_LONGITUDE
 from flows.inputs.fits_ztf import PALOMAR_LONGITUDE
+from flows.inputs.ztf_packets import EXPOSURE_S, LONGEST_S, POSITIVE
 from flows.publish.container import MAGIC, write_container
 from flows.publish.packet import Packet
 from flows.publish.rubin_schema import decoded, schema_id
@@ -224,10 +225,15 @@ def _rubin(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ztf(record: Mapping[str, Any]) -> dict[str, Any]:
     found = record["candidate"]
-    flux = 10 ** (0.4 * (_AB_NJY - found["magpsf"])) * (1 if found["isdiffpos"] in ("t", "1") else -1)
-    deep = found.get("drb") is not None
-    known = found.get("ssnamenr") not in (None, "", "null") and 0 <= found["ssdistnr"] <= ZTF_KNOWN_ARCSEC
-    middle = tai(found["jd"] + (found.get("exptime") or 30.0) / 172_800, "jd", "utc")
+    if found["isdiffpos"] not in POSITIVE:  # else the sign of the flux would be a guess
+        raise ValueError(f"isdiffpos is {found['isdiffpos']!r}"[:100])
+    flux = 10 ** (0.4 * (_AB_NJY - found["magpsf"])) * (1 if POSITIVE[found["isdiffpos"]] else -1)
+    error = math.nan if found["sigmapsf"] < 0 else found["sigmapsf"]
+    deep = _told(found.get("drb")) is not None
+    apart = _told(found.get("ssdistnr"), ZTF_KNOWN_ARCSEC)
+    known = found.get("ssnamenr") not in (None, "", "null") and apart is not None
+    exposure_s = _told(found.get("exptime"), LONGEST_S)
+    middle = tai(found["jd"] + (EXPOSURE_S if exposure_s is None else exposure_s) / 172_800, "jd", "utc")
     return {
         "diaSourceId": record["candid"],
         "visit": found["pid"] // 10_000,
@@ -237,11 +243,11 @@ def _ztf(record: Mapping[str, Any]) -> dict[str, Any]:
         "dec": found["dec"],
         "band": ZTF_BANDS.get(found["fid"]),
         "psfFlux": flux,
-        "psfFluxErr": abs(flux) * found["sigmapsf"] / _MAGNITUDE,
-        "snr": _MAGNITUDE / found["sigmapsf"],
+        "psfFluxErr": abs(flux) * error / _MAGNITUDE,
+        "snr": _MAGNITUDE / error,
         "trailLength": None,
         "trailAngle": None,
-        "reliability": found["drb"] if deep else found.get("rb"),
+        "reliability": found["drb"] if deep else _told(found.get("rb")),
         "reliabilityVersion": found.get("drbversion") if deep else found.get("rbversion"),
         "diaObjectId": None,
         "objectName": record["objectId"],
@@ -249,3 +255,8 @@ def _ztf(record: Mapping[str, Any]) -> dict[str, Any]:
         "designation": found["ssnamenr"] if known else None,
         "earlierDetections": sum(one.get("candid") is not None for one in record.get("prv_candidates") or ()),
     }
+
+
+def _told(value: float | None, most: float = math.inf) -> float | None:
+    """Return a number from 0 to ``most``; else None: ZTF's packets hold null, NaN or -999 where nothing is known."""
+    return value if value is not None and 0 <= value <= most else None

@@ -153,6 +153,20 @@ def test_a_magnitude_of_ztf_is_a_flux_with_its_sign(sign, positive):
     assert row["snr"] == pytest.approx(2.5 / math.log(10) / 0.1)
 
 
+@pytest.mark.parametrize("sign", ["T", "true", "", True, 1, -1, None])
+def test_a_flux_of_ztf_whose_sign_is_not_told_is_incomplete(sign):
+    """It was taken for negative."""
+    assert code_of(lambda: ztf(isdiffpos=sign)) == "incomplete_alert"
+
+
+def test_minus_999_is_no_value_of_ztf():
+    row = ztf(exptime=-999.0, sigmapsf=-999.0, drb=-999.0, drbversion="d6", rb=0.75, rbversion="t12")
+    assert row["midpointMjdTai"] == ztf(exptime=30.0)["midpointMjdTai"]
+    assert (row["psfFluxErr"], row["snr"], row["reliability"], row["reliabilityVersion"]) == (None, None, 0.75, "t12")
+    assert ztf(rb=-999.0, drb=None)["reliability"] is None
+    assert ztf(ssnamenr="433", ssdistnr=None)["designation"] is None
+
+
 def test_a_packet_of_ztf_is_trusted_by_its_deep_network_if_there_is_one():
     both = {"drb": 0.25, "drbversion": "d6", "rb": 0.75, "rbversion": "t12"}
     row = ztf(**both)
@@ -169,7 +183,7 @@ def test_earlier_limits_of_ztf_are_no_detections():
 
 def test_the_middle_of_an_exposure_of_ztf_is_half_of_its_time_later():
     start = ztf(exptime=1e-6)["midpointMjdTai"]
-    for seconds, later in ((60.0, 30), (None, 15), (30.0, 15)):
+    for seconds, later in ((60.0, 30), (None, 15), (30.0, 15), (0.0, 0)):  # ours have 0 where it is not known
         assert (ztf(exptime=seconds)["midpointMjdTai"] - start) * 86400 == pytest.approx(later, abs=1e-3)
 
 
