@@ -26,6 +26,12 @@ CATALOGUES = (
 )
 """Values of astCat and photCat, including those no longer recommended."""
 
+MOVING = (
+    *("245", "247", "248", "249", "250", "258", "270", "274", "275"),
+    *("C49", "C50", "C51", "C52", "C53", "C54", "C55", "C56", "C57", "C59"),
+)
+"""Codes of roving observers and of telescopes in space: each observation must tell where it was made."""
+
 BANDS = {
     "Uj": "U",
     "Bj": "B",

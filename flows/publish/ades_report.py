@@ -20,7 +20,7 @@ from flows.publish.submissions import Submissions, Submitted, nights_beside
 from flows.storage.ledger import Ledger
 from kernels.orbits.designations import tracklet_name
 from kernels.sky.observatories import GEOCENTRE
-from schemas.ades import AdesSettings, AdesTelescope, ReportedDetection, SubmissionRecord
+from schemas.ades import MOVING, AdesSettings, AdesTelescope, ReportedDetection, SubmissionRecord
 from schemas.errors import BadInput, Misconfigured
 
 NOT_SET = "NOT SET"
@@ -234,8 +234,8 @@ def _values(one: AdesObservation) -> dict[str, str]:
 
 def _context(settings: AdesSettings, station: str, corrections: bool) -> tuple[AdesContext, tuple[str, ...]]:
     """Return the header, and the settings missing in it."""
-    if station == GEOCENTRE or (station and not _CODE.fullmatch(station)):
-        problem = f"{station!r} is not a code of an observatory on the ground."
+    if station in (GEOCENTRE, *MOVING) or (station and not _CODE.fullmatch(station)):
+        problem = f"{station!r} is not a code of an observatory with a fixed place on the ground."
         remedy = "write its three characters in https://minorplanetcenter.net/iau/lists/ObsCodes.html."
         raise Misconfigured("setting", "ades.mpc_code", problem, remedy)
     known = TELESCOPES.get(station, AdesTelescope())

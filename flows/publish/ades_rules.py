@@ -2,7 +2,8 @@
 
 The schema is xsd/submit.xsd of https://github.com/IAU-ADES/ADES-Master, whose rules are implemented here. Further
 rules: one observatory in a block (issue 67), no rmsCorr alone (issue 74), an unambiguous trkSub (issue 50), values of
-mode, astCat, photCat and band that the Minor Planet Center lists, and no repeated observation.
+mode, astCat, photCat and band that the Minor Planet Center lists, the place of an observer that moves, and no repeated
+observation.
 """
 
 import re
@@ -15,7 +16,7 @@ import erfa
 
 from flows.publish.ades_files import KINDS, Document, Element
 from kernels.orbits.designations import mistakable
-from schemas.ades import ADES_VERSION, BANDS, CATALOGUES, MODES
+from schemas.ades import ADES_VERSION, BANDS, CATALOGUES, MODES, MOVING
 
 
 class BrokenRule(NamedTuple):
@@ -285,6 +286,8 @@ def _of_observation(one: Element, ordered: bool) -> Iterator[BrokenRule]:
             said.append(f"{repeated[0]} is there more than once")
         elif re.fullmatch(SEQUENCES[one.name], "".join(f"{name} " for name in there)) is None:
             said.append(f"elements do not go together, or not in this order: {', '.join(names)}")
+    if "sys" not in names and (moving := set(one.texts("stn")).intersection(MOVING)):
+        said.append(f"stn {min(moving)} has no fixed place: sys, ctr, pos1, pos2 and pos3 must tell where it was")
     yield from (BrokenRule(one.line, text) for text in said)
 
 

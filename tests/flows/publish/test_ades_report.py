@@ -286,8 +286,8 @@ def test_nothing_is_submitted_without_a_setting_and_a_draft_says_so(night, name)
     assert Submissions(out).records(NIGHT) == []
 
 
-@pytest.mark.parametrize("code", ["ZZZ", "500"])
-def test_an_observatory_that_is_not_known_is_refused(night, code):
+@pytest.mark.parametrize("code", ["ZZZ", "500", "247", "250", "C57"])
+def test_an_observatory_that_is_not_known_or_moves_is_refused(night, code):
     with pytest.raises(Misconfigured, match="not a code of an observatory"):
         draft_report(night[0], NIGHT, SETTINGS.model_copy(update={"mpc_code": code}), "psv")
 

@@ -224,6 +224,15 @@ def test_all_elements_at_once_do_not_go_together(texts):
     assert any("do not go together" in one for one in found)
 
 
+@pytest.mark.parametrize("code", ["247", "270", "250", "C51"])
+def test_an_observer_that_moves_tells_where_it_was(texts, code):
+    moved = re.sub(r"(mpcCode|stn)>\w+<", rf"\1>{code}<", texts["xml"])
+    lacking = f"stn {code} has no fixed place: sys, ctr, pos1, pos2 and pos3 must tell where it was"
+    assert said(moved) == [lacking] * moved.count("<optical>")
+    place = "<sys>WGS84</sys><ctr>399</ctr><pos1>1</pos1><pos2>2</pos2><pos3>3</pos3>"
+    assert said(moved.replace("<obsTime>", f"{place}<obsTime>")) == []
+
+
 def test_places_apart_are_different_observations(texts):
     one = "permID=433 mode=CCD stn=I41 obsTime=2026-11-03T04:05:06Z ra=10 dec=20 astCat=Gaia2"
     for other in (one.replace("=10", "=11"), one.replace("=20", "=21"), one.replace(":06", ":07")):
