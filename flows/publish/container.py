@@ -13,7 +13,7 @@ from flows.publish.avro_rows import avro_long
 from flows.storage.atomic import STAGED, make_folder, publish_file
 from flows.storage.bucket_path import BucketPath
 from flows.storage.writing import writing
-from schemas.errors import BadInput
+from schemas.errors import BadInput, NightstrideError
 
 MAGIC = b"Obj\x01"
 """First bytes of an Avro object container."""
@@ -118,6 +118,30 @@ def has_header(path: Path) -> bool:
     """Return whether a path has a container with a complete header; raise as reading it does."""
     start = _beginning("")
     return len(_first_bytes(path, len(start))) == len(start)
+
+
+def holds_alerts_of(path: Path, detector: int) -> bool:
+    """Return whether a container has alerts of a detector; one that is missing or damaged counts as without.
+
+    Raises
+    ------
+    Retryable, Misconfigured
+        The store of objects does not answer.
+    """
+    from fastavro import reader
+
+    try:
+        with path.open("rb") as file:
+            return any(_detector_of(record) == detector for record in reader(file))
+    except NightstrideError:
+        raise
+    except Exception:  # reading damaged bytes may raise any error
+        return False
+
+
+def _detector_of(record: Any) -> int | None:
+    source = record.get("diaSource")
+    return record["candidate"]["rcid"] if source is None else source["detector"]
 
 
 def _first_bytes(path: Path, count: int) -> bytes:

@@ -106,8 +106,8 @@ class RecordedFolder:
     """Folder of containers, local or in a bucket, with an outbox that records their alerts.
 
     A container appears whole, by one rename or put, and only then are its alerts recorded as sent. If a visit is
-    published again with other detections, its container is replaced. If a container is missing or empty, its alerts
-    count as sent again.
+    published again with other detections, its container is replaced, unless it has alerts of an exposure that cannot be
+    read now. If a container is missing or empty, its alerts count as sent again.
     """
 
     folder: FolderSink
@@ -120,6 +120,10 @@ class RecordedFolder:
     def owed(self, form: str) -> OwedVisits:
         """Return the visits whose containers may be missing; raise as the outbox does."""
         return OwedVisits(self.outbox, self.outbox.route(self.name, form))
+
+    def lack(self, key: ExposureKey) -> None:
+        """Keep the container of a visit if it has alerts of an exposure; raise as `FolderSink.lack` does."""
+        self.folder.lack(key)
 
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Store a packet that violates its schema as a dead letter; raise as the outbox does."""
@@ -136,7 +140,9 @@ class RecordedFolder:
         for (visit, form), group in groupby(packets, lambda packet: (packet.visit, packet.schema)):
             there = has_header(self.folder.path(visit))
             entered = _Entered(group, self.outbox, self.outbox.route(self.name, form), there)
-            self.folder.send(iter(entered))
+            if self.folder.send(iter(entered)).left:
+                sent += Sent(kept=entered.sent.kept, left=entered.sent.alerts)
+                continue
             entered.arrived()
             sent += entered.sent + Sent(times=(time(),) * entered.sent.alerts)
         return sent

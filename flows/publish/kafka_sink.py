@@ -86,6 +86,9 @@ class KafkaSink:
         """Return the visits with alerts still to send; raise as the outbox does."""
         return OwedVisits(self._outbox, self._outbox.route(self.name, form))
 
+    def lack(self, key: ExposureKey) -> None:
+        """Do nothing: messages that were sent stay in the topic."""
+
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Store a packet that violates its schema as a dead letter; raise as the outbox does."""
         self._outbox.bury(self._outbox.route(self.name, packet.schema), packet, error)

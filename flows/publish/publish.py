@@ -183,6 +183,8 @@ def _of_exposure(
         yield from maker.packets(record, known)
     except BadInput as error:
         totals.fail(record.night, record.visit, error)
+        if totals.sink is not None:
+            totals.sink.lack(record.key)
 
 
 REST_S = 60.0

@@ -1,13 +1,13 @@
 """Sinks: destinations of alerts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from time import time
 from typing import Protocol
 
-from flows.publish.container import require_same_night, write_container
+from flows.publish.container import holds_alerts_of, require_same_night, write_container
 from flows.publish.outbox import GivenUp, Outbox
 from flows.publish.packet import Packet
 from flows.publish.ztf_schema import container_schema
@@ -130,6 +130,9 @@ class Sink(Protocol):
             None may be sent: they would replace alerts of another night.
         """
 
+    def lack(self, key: ExposureKey) -> None:
+        """Note, while packets are read, an exposure of which no alerts can be made now."""
+
     def send(self, packets: Iterator[Packet]) -> Sent:
         """Send packets, read one by one and grouped by visit; return when each has an outcome."""
 
@@ -144,6 +147,8 @@ class Sink(Protocol):
 class FolderSink:
     """Folder with an Avro object container ``<visit>.avro`` for each visit; one of the same night is replaced.
 
+    One with alerts of an exposure that cannot be read now is kept: a new one would lack them.
+
     Parameters
     ----------
     folder
@@ -152,6 +157,7 @@ class FolderSink:
 
     folder: Path
     _ours: set[tuple[str, int]] = field(default_factory=set, init=False, compare=False)
+    _kept: set[tuple[str, int]] = field(default_factory=set, init=False, compare=False)
 
     def path(self, visit: int) -> Path:
         """Return the path of the container of a visit."""
@@ -171,8 +177,13 @@ class FolderSink:
     def bury(self, packet: Packet, error: BadInput) -> None:
         """Do nothing: there is no outbox."""
 
+    def lack(self, key: ExposureKey) -> None:
+        """Keep the container of a visit if it has alerts of an exposure; raise as `holds_alerts_of` does."""
+        if holds_alerts_of(self.path(key.visit), key.detector):
+            self._kept.add((key.night, key.visit))
+
     def send(self, packets: Iterator[Packet]) -> Sent:
-        """Write packets, grouped by visit.
+        """Write packets, grouped by visit; those whose container is kept are ``left``.
 
         Raises
         ------
@@ -182,9 +193,24 @@ class FolderSink:
         sent = Sent()
         for (night, visit, version), group in groupby(packets, lambda one: (one.night, one.visit, one.schema)):
             counted = _Counted(group)
-            write_container(self.path(visit), container_schema(version), counted, night)
+            try:
+                bodies = self._whole(counted, night, visit)
+                write_container(self.path(visit), container_schema(version), bodies, night)
+            except _Incomplete:
+                sent += Sent(left=counted.alerts)
+                continue
             sent += Sent(counted.alerts, counted.bytes, times=(time(),) * counted.alerts)
         return sent
+
+    def _whole(self, bodies: Iterable[bytes], night: str, visit: int) -> Iterator[bytes]:
+        """Yield the bodies of a visit; raise at their end, before the container is replaced, if it must be kept."""
+        yield from bodies
+        if (night, visit) in self._kept:
+            raise _Incomplete
+
+
+class _Incomplete(Exception):
+    """A container would lack alerts that the one before has."""
 
 
 class _Counted:

@@ -13,7 +13,16 @@ from flows.storage.lease import lease
 from schemas.dia_source import DIA_SOURCE
 from schemas.night_range import EVERY_NIGHT
 from schemas.summary import AlertCounts
-from tests.flows.publish.test_visit_alerts import DOWN, EMPTY, ids_of, published, run_of, settings_to, status_of
+from tests.flows.publish.test_visit_alerts import (
+    DOWN,
+    EMPTY,
+    alerts_in,
+    ids_of,
+    published,
+    run_of,
+    settings_to,
+    status_of,
+)
 from tests.support.alert_night import NIGHT, info_of, visit_of
 from tests.support.cli import nightstride
 
@@ -115,3 +124,28 @@ def test_what_is_owed_and_cannot_be_sent_by_hand_either_is_given_up(tmp_path):
     assert status_of(out)[:2] == (3, [(visit_of(1), "unreadable_catalogue")])
     told = run_of(out, settings).added_to(EMPTY)
     assert (told.alerts, told.alerts_failed) == (AlertCounts(), ())
+
+
+def test_a_container_with_alerts_of_an_exposure_that_cannot_be_read_is_kept(tmp_path):
+    """It was replaced by one without them."""
+    out, sink = tmp_path / "out", tmp_path / "sink"
+    owing(out, sink, 0, detectors=2)
+    assert by_hand(out, sink) == (0, 12)
+    container = sink / f"{visit_of(0)}.avro"
+    whole, path = container.read_bytes(), CatalogStore(out).path(DIA_SOURCE, info_of(0, detector=1))
+    catalogue = path.read_bytes()
+    path.write_bytes(b"no Parquet")
+    for schema, kept in (("11.1", 6), ("ztf", 0)):
+        done = nightstride("alerts", "publish", out, "--to", sink, "--schema", schema, "--json")
+        counts = [done.summary[name] for name in ("alerts", "kept", "left", "exposures_failed")]
+        assert (done.code, counts) == (1, [0, kept, 6 - kept, 1])
+        assert container.read_bytes() == whole
+    path.write_bytes(catalogue)
+    assert by_hand(out, sink, "--schema", "ztf") == (0, 12)
+    path.write_bytes(b"no Parquet")
+    ztf = container.read_bytes()
+    assert by_hand(out, sink) == (1, 0)
+    assert container.read_bytes() == ztf
+    container.write_bytes(ztf[:1000])  # damaged: there is nothing to keep
+    by_hand(out, sink)
+    assert {alert["diaSource"]["detector"] for alert in alerts_in(sink)} == {0}
