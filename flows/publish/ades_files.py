@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import wrap
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
@@ -111,6 +112,7 @@ def _element(name: str, text: str) -> str:
     return f"<{name}>{escape(text)}</{name}>"
 
 
+_WIDTH = 80
 _NOTE_2 = {"CCD": "C", "CMO": "B", "VID": "n", "TDI": "C"}
 
 
@@ -121,14 +123,27 @@ def as_obs80(context: AdesContext, observations: Sequence[AdesObservation]) -> s
     """
     telescope = context.telescope
     ratio = f" f/{telescope.f_ratio:g}" if telescope.f_ratio else ""
-    lines = [f"COD {context.mpc_code}", f"CON {context.submitter}"]
-    lines += [f"OBS {', '.join(context.observers)}"] if context.observers else []
-    lines.append(f"MEA {', '.join(context.measurers)}")
+    lines = [f"COD {context.mpc_code}", *_header_80("CON", [context.submitter])]
+    lines += _header_80("OBS", context.observers) + _header_80("MEA", context.measurers)
     lines.append(f"TEL {telescope.aperture:g}-m{ratio} {telescope.design} + {telescope.detector}")
     lines.append(f"NET {observations[0].astCat}")
-    lines += [f"COM {one}" for one in context.comments]
+    lines += [line for one in context.comments for line in _header_80("COM", [one])]
     lines.append(f"NUM {len(observations)}")
     return "\n".join([*lines, *map(obs80_line, observations)]) + "\n"
+
+
+def _header_80(keyword: str, texts: Sequence[str]) -> list[str]:
+    """Return texts, with commas between them, as header lines of 80 columns at most, each with the keyword.
+
+    A line ends between two texts where that is possible, else between words.
+    """
+    lines = list[str]()
+    for text in [*(f"{one}," for one in texts[:-1]), *texts[-1:]]:
+        if lines and len(lines[-1]) + 1 + len(text) <= _WIDTH:
+            lines[-1] += f" {text}"
+        else:
+            lines += [f"{keyword} {part}" for part in wrap(text, _WIDTH - len(keyword) - 1, break_on_hyphens=False)]
+    return lines
 
 
 def obs80_line(one: AdesObservation) -> str:

@@ -100,6 +100,19 @@ def test_a_header_has_what_is_given():
     assert context == CONTEXT
 
 
+def test_no_line_of_80_columns_is_longer():
+    context, rows = block()
+    names = tuple(f"{letter}. Observer-{letter}" for letter in "ABCDEFGHIJ")
+    said = "word " * 19 + "end"
+    lines = as_obs80(replace(context, observers=names, comments=(said, "x" * 100)), rows).splitlines()
+    assert max(map(len, lines)) == 80
+    observers = [line for line in lines if line.startswith("OBS ")]
+    assert len(observers) == 2
+    assert ", ".join(line.removeprefix("OBS ").removesuffix(",") for line in observers) == ", ".join(names)
+    comments = [line.removeprefix("COM ") for line in lines if line.startswith("COM ")]
+    assert (" ".join(comments[:2]), "".join(comments[2:])) == (said, "x" * 100)
+
+
 def test_names_of_80_columns_are_short_unless_the_object_is_known():
     context, rows = block()
     for name in ("ab_c", "abcdefgh", "1a", ""):
