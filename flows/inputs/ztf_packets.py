@@ -159,7 +159,7 @@ class ZtfPacket:
     @property
     def key(self) -> ExposureKey:
         """Return the exposure: visit is ZTF's ``expid``, the beginning of ``pid``, detector its ``rcid``."""
-        return ExposureKey(night=self.when.night, visit=_visit(self.image, self.detector), detector=self.detector)
+        return ExposureKey(night=self.when.night, visit=packet_visit(self.image, self.detector), detector=self.detector)
 
 
 @lru_cache(1024)
@@ -206,7 +206,7 @@ def identify(record: Mapping[str, Any], where: str) -> PacketIdentity:
     exposure_s = fields.within("exptime", LONGEST_S)
     when = _when(fields.needed("jd"), EXPOSURE_S if math.isnan(exposure_s) else exposure_s, where)
     try:
-        key = ExposureKey(night=when.night, visit=_visit(image, detector), detector=detector)
+        key = ExposureKey(night=when.night, visit=packet_visit(image, detector), detector=detector)
     except ValidationError as error:
         raise _bad(where, f"its pid is {image} and its rcid {detector}") from error
     stamps = {name: _data(record, name) for name in STAMPS}
@@ -352,7 +352,8 @@ def _detector(fields: _Fields) -> int:
     return fields.whole("pid") // 100 % 100 if fields.value("rcid") is None else fields.whole("rcid")
 
 
-def _visit(image: int, detector: int) -> int:
+def packet_visit(image: int, detector: int) -> int:
+    """Return the exposure in ``pid``: all but the detector, which may have three digits in ours, and the version."""
     return (image - 100 * detector) // 10_000
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from flows.inputs.avro_container import require_bounded
 from flows.inputs.fits_rubin import PACHON_LONGITUDE
 from flows.inputs.fits_ztf import PALOMAR_LONGITUDE
-from flows.inputs.ztf_packets import EXPOSURE_S, LONGEST_S, POSITIVE
+from flows.inputs.ztf_packets import EXPOSURE_S, LONGEST_S, POSITIVE, packet_visit
 from flows.publish.container import MAGIC, write_container
 from flows.publish.packet import Packet
 from flows.publish.rubin_schema import decoded, schema_id
@@ -236,7 +236,7 @@ def _ztf(record: Mapping[str, Any]) -> dict[str, Any]:
     middle = tai(found["jd"] + (EXPOSURE_S if exposure_s is None else exposure_s) / 172_800, "jd", "utc")
     return {
         "diaSourceId": record["candid"],
-        "visit": found["pid"] // 10_000,
+        "visit": packet_visit(found["pid"], found["rcid"]),
         "detector": found["rcid"],
         "midpointMjdTai": float(middle.mjd),
         "ra": found["ra"],

@@ -159,6 +159,12 @@ def test_a_flux_of_ztf_whose_sign_is_not_told_is_incomplete(sign):
     assert code_of(lambda: ztf(isdiffpos=sign)) == "incomplete_alert"
 
 
+@pytest.mark.parametrize("detector", [0, 63, 99, 100, 188])
+def test_the_exposure_of_a_packet_of_ztfs_form_is_without_its_detector(detector):
+    row = ztf(pid=10_000 * 2026010100225 + 100 * detector + 15, rcid=detector)
+    assert (row["visit"], row["detector"]) == (2026010100225, detector)
+
+
 def test_minus_999_is_no_value_of_ztf():
     row = ztf(exptime=-999.0, sigmapsf=-999.0, drb=-999.0, drbversion="d6", rb=0.75, rbversion="t12")
     assert row["midpointMjdTai"] == ztf(exptime=30.0)["midpointMjdTai"]
