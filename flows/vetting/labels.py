@@ -20,7 +20,24 @@ from kernels.statistics.class_scores import cohen_kappa
 from schemas.dia_source import exposure_of
 from schemas.errors import Misconfigured
 from schemas.night_range import EVERY_NIGHT, NightRange
-from schemas.vetting import LABEL, Verdict, VerdictRecord
+from schemas.vetting import LABEL, SAME_PX, Verdict, VerdictRecord
+
+Detection = tuple[str, int, int]
+"""Night and diaSourceId of a detection, and which of the detections that had this id."""
+
+
+def judged_detections(records: Sequence[VerdictRecord]) -> list[Detection]:
+    """Return the detection of each record: a night searched with another model may give an id to another place."""
+    places: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    found = []
+    for one in records:
+        known = places.setdefault((one.night, one.diaSourceId), [])
+        near = (n for n, place in enumerate(known) if math.dist(place, (one.x, one.y)) <= SAME_PX)
+        if (which := next(near, None)) is None:
+            which = len(known)
+            known.append((one.x, one.y))
+        found.append((one.night, one.diaSourceId, which))
+    return found
 
 
 def label_table(records: Sequence[VerdictRecord], nights: NightRange = EVERY_NIGHT) -> pa.Table:
@@ -33,12 +50,13 @@ def label_table(records: Sequence[VerdictRecord], nights: NightRange = EVERY_NIG
     nights
         Only these nights.
     """
-    last = {(one.night, one.diaSourceId, one.user): one for one in records if not one.blind and one.night in nights}
+    judged = zip(judged_detections(records), records, strict=True)
+    last = {(what, one.user): one for what, one in judged if not one.blind and one.night in nights}
     rows = []
-    for (_, source_id, _), one in sorted(last.items()):
-        visit, detector = exposure_of(source_id)
+    for _, one in sorted(last.items()):
+        visit, detector = exposure_of(one.diaSourceId)
         rows.append({
-            "diaSourceId": source_id, "visit": visit, "detector": detector, "x": one.x, "y": one.y,
+            "diaSourceId": one.diaSourceId, "visit": visit, "detector": detector, "x": one.x, "y": one.y,
             "label": str(one.verdict), "user": one.user, "time": datetime.fromisoformat(one.at),
         })  # fmt: skip
     return pa.Table.from_pylist(rows, schema=LABEL.schema)
@@ -114,10 +132,10 @@ def agreements(records: Sequence[VerdictRecord]) -> tuple[list[Agreement], list[
 
     A re-check is compared with the last verdict before it.
     """
-    last: dict[str, dict[tuple[str, int], Verdict]] = {}
+    last: dict[str, dict[Detection, Verdict]] = {}
     again: dict[str, list[tuple[Verdict, Verdict]]] = {}
-    for one in records:
-        own, what = last.setdefault(one.user, {}), (one.night, one.diaSourceId)
+    for what, one in zip(judged_detections(records), records, strict=True):
+        own = last.setdefault(one.user, {})
         if not one.blind:
             own[what] = one.verdict
         elif what in own:

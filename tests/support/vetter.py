@@ -9,8 +9,8 @@ from schemas.vetting import Verdict
 NIGHT = "20261103"
 
 
-def add(store, source_id, verdict="real", user="a", blind=False):
-    return store.add(user, NIGHT, source_id, (10.0, 20.0), Verdict(verdict), blind=blind)
+def add(store, source_id, verdict="real", user="a", blind=False, place=(10.0, 20.0)):
+    return store.add(user, NIGHT, source_id, place, Verdict(verdict), blind=blind)
 
 
 def work(out, user):

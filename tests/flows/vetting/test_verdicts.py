@@ -225,6 +225,25 @@ def test_labels_are_the_last_verdicts(tmp_path):
         export_labels(tmp_path, tmp_path / "labels.parquet", NightRange.of("20200101"))
 
 
+def test_another_detection_that_got_an_id_has_its_own_label_and_agreement(tmp_path):
+    store, other = VerdictStore(tmp_path), (300.0, 20.0)
+    add(store, 1, "real", "a")
+    add(store, 1, "bogus", "a", place=other)
+    add(store, 1, "bogus", "b", place=other)
+    add(store, 1, "bogus", "a", blind=True)
+    rows = label_table(store.standing()).to_pylist()
+    assert [(row["x"], row["label"], row["user"]) for row in rows] == [
+        (10.0, "real", "a"), (300.0, "bogus", "a"), (300.0, "bogus", "b"),
+    ]  # fmt: skip
+    (between,), (within,) = agreements(store.standing())
+    assert (between.both, between.agreed) == (1, 1)
+    assert (within.both, within.agreed) == (1, 0)
+    add(store, 1, "unsure", "c", place=(11.0, 21.0))  # within 2 px: the first again
+    assert [(one.first, one.second, one.agreed) for one in agreements(store.standing())[0]] == [
+        ("a", "b", 1), ("a", "c", 0),
+    ]  # fmt: skip
+
+
 def test_agreement_is_of_pairs_and_of_rechecks(tmp_path):
     store = VerdictStore(tmp_path)
     for n in range(10):
