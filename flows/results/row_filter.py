@@ -194,10 +194,17 @@ class _Reader:
                 raise _bad(self._text, "what follows 'is' must be None")
             if isinstance(op, ast.Eq | ast.NotEq) and isinstance(right, ast.Constant) and right.value is None:
                 raise _bad(self._text, "nothing equals None: write 'is None' or 'is not None'")
-            other = self._values(right) if isinstance(op, ast.In | ast.NotIn) else self._number(right)
-            part = _COMPARED[type(op)](self._number(left), other)
+            part = self._compared(left, op, right)
             whole, left = part if whole is None else whole & part, right
         return whole
+
+    def _compared(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Any:
+        value = self._number(left)
+        if not isinstance(op, ast.In | ast.NotIn):
+            return _COMPARED[type(op)](value, self._number(right))
+        listed = self._values(right)
+        # An empty list has no type that could be compared with texts.
+        return _COMPARED[type(op)](value, listed) if len(listed) else pc.scalar(isinstance(op, ast.NotIn))
 
     def _number(self, node: ast.expr) -> Any:
         match node:

@@ -34,6 +34,8 @@ def chosen(text, flags=DetectionFlag):
         ("band == 'g' or snr > 20", [0, 3, 5]),
         ("(band == 'g') | (snr > 20) & ~(n == 3)", [0, 5]),
         ("band not in ('g', 'r')", [3, 4]),  # null is not a band of these
+        ("band in [] or n in []", []),
+        ("band not in [] and n > 3", [4, 5]),
         ("snr is None", [2]),
         ("band is not None and not snr < 0", [0, 1, 4]),
         ("snr == -3", [5]),
