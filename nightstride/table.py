@@ -33,6 +33,9 @@ LOOK = 10
 NAMED = "flagNames"
 """Name of the column of flag names."""
 
+MOST_ROWS = 2**31 - 1
+"""Largest number of rows that can be asked for by number; more are as many."""
+
 COUNTED = 200
 """Largest number of files for which ``repr`` counts the rows."""
 
@@ -194,7 +197,8 @@ class Table:
         """
         from flows.storage.catalog_store import qtable_of
 
-        return qtable_of(self._rows.read(self.columns, self._where, whole_number(rows, "rows", 0)))
+        wanted = min(whole_number(rows, "rows", 0), MOST_ROWS)
+        return qtable_of(self._rows.read(self.columns, self._where, wanted))
 
     def to_arrow(self, *, decode: bool = False) -> pa.Table:
         """Return a pyarrow table; the metadata of its fields hold unit, meaning and UCD.

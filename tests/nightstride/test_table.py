@@ -151,6 +151,7 @@ def test_what_is_not_there_is_refused_before_anything_is_read(nights, columns, w
 def test_rows_and_columns_are_asked_for_by_number_and_name(nights):
     table = nights.detections()
     assert len(table.head(0)) == 0
+    assert len(table.head(10**30)) == len(table)
     for rows in ("a", -1, 1.5):
         with pytest.raises(ns.Misconfigured, match=f"rows: is {rows!r}, must be a whole number, 0 or more"):
             table.head(rows)
