@@ -55,9 +55,9 @@ def open(out: str | Path, nights: Chosen = None, settings: str | Path | None = N
     from flows.runtime.settings import load_settings
     from flows.storage.object_store import PROTOCOL, configure
 
-    place, file = located(str(out)), None if settings is None else path_of(settings, "settings")
+    place, file = located(str(out)), None if settings is None else path_of(settings, "settings").absolute()
     if not str(place).startswith(PROTOCOL):
-        place = place.expanduser()
+        place = place.expanduser().absolute()  # a notebook may change its working folder
     else:
         configure(load_settings(file).store)
     require_output(place)
@@ -98,6 +98,12 @@ class Night:
 
     def __len__(self) -> int:
         return len(self.nights)
+
+    def __contains__(self, chosen: object) -> bool:
+        """Return whether a label (YYYYMMDD, or a date) is among the nights, or a night of the same folder."""
+        if isinstance(chosen, Night):
+            return any(one == chosen for one in self)
+        return isinstance(chosen, str | Integral | date) and _label(chosen) in self.nights
 
     def __bool__(self) -> bool:
         return True

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import date
 from importlib.metadata import version
 
 import numpy as np
@@ -53,6 +54,25 @@ def test_nights_are_chosen_by_label_list_or_slice(tmp_path):
     assert ns.open(tmp_path)[np.int64(second)].nights == (second,)
     assert len(ns.open(tmp_path)) == 2
     assert len(ns.open(tmp_path, second).objects()) == 30
+
+
+def test_labels_dates_and_nights_are_in_it_or_not(tmp_path):
+    publish(tmp_path)
+    night = ns.open(tmp_path)
+    for one in (NIGHTS[0], int(NIGHTS[0]), np.int64(NIGHTS[1]), date.fromisoformat(NIGHTS[1]), night[NIGHTS[0]]):
+        assert one in night
+    for other in ("20260103", 3, None, 1.5, ["20260101"], "2026"):
+        assert other not in night
+    assert night[NIGHTS[0]] not in night[NIGHTS[1]]
+
+
+def test_it_does_not_depend_on_the_working_folder_later(tmp_path, monkeypatch):
+    publish(tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    night = ns.open("out")
+    rows = len(night.objects())
+    monkeypatch.chdir("/")
+    assert len(night.objects()) == len(ns.open(tmp_path / "out").objects()) == rows > 0
 
 
 @pytest.mark.parametrize(
