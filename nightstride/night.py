@@ -387,5 +387,5 @@ def _of_patches(rows: CatalogueRows, patches: Sequence[tuple[int, int]]) -> Cata
     return replace(rows, patches=wanted)
 
 
-def _label(given: Label) -> str:
+def _label(given: object) -> str:
     return given.strftime("%Y%m%d") if isinstance(given, date) else str(given)

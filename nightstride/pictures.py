@@ -23,6 +23,12 @@ WIDEST = 640
 SHOWN_PX = 160
 """Largest side of each picture of an explanation, px."""
 
+_KEYWORDS = {
+    "instrument": "INSTRUME", "midpointMjdTai": "MJDTAI", "exposureTime": "EXPTIME", "zeroPoint": "ZEROPNT",
+    "psfSource": "PSFSRC", "background": "BACKGRND", "sourceUri": "SRCURI", "shape": "FULLSIZE",
+}  # fmt: skip
+"""Name in the metadata -> keyword in a FITS file, where the name itself is too long or means something else."""
+
 _UNKNOWN = units.def_unit("unknown")  # for pixels whose header names no known unit
 
 
@@ -44,6 +50,21 @@ class PlaneImage(CCDData):
             if name in self.meta and isinstance(part, slice)
         }
         return found | {"meta": {**self.meta, **moved}}
+
+    def to_hdu(self, *args: Any, **options: Any) -> Any:
+        """Return the image as astropy's `CCDData.to_hdu`, with its metadata under keywords that FITS allows."""
+        from astropy.io import fits
+
+        header = fits.Header()
+        for name, value in self.meta.items():
+            told = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            if isinstance(told, str):
+                told = told.encode("ascii", "backslashreplace").decode()
+            header[_KEYWORDS.get(name, name)] = told
+        plain = CCDData(
+            self.data, unit=self.unit, wcs=self.wcs, mask=self.mask, uncertainty=self.uncertainty, meta=header
+        )  # fmt: skip
+        return plain.to_hdu(*args, **options)
 
     def _repr_png_(self) -> bytes:
         return _png(np.asarray(self.data), np.asarray(self.mask), self.meta["background"], self.meta["noise"])

@@ -1,8 +1,10 @@
 import io
+import warnings
 
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.nddata import CCDData
 from PIL import Image
 
 from flows.results.page.picture import MASKED
@@ -49,6 +51,24 @@ def test_its_facts_are_those_of_the_exposure_and_the_place():
     meta = ccd_data(piece()).meta
     assert (meta["visit"], meta["plane"], meta["y0"], meta["x0"]) == (7, "difference", 11, -2)
     assert (meta["background"], meta["noise"], meta["shape"]) == (3.0, NOISE, INFO.shape)
+
+
+@pytest.mark.parametrize("variance", [None, np.full((4, 6), 9, np.float32)])
+def test_an_image_is_written_as_fits_and_read_again(tmp_path, variance):
+    info = INFO.model_copy(update={"source_uri": f"/data/{'😀' * 30}/é.fits", "ab_zero_point": None})
+    image = ccd_data(piece(variance=variance, info=info))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image.write(tmp_path / "image.fits")
+    again = CCDData.read(tmp_path / "image.fits")
+    np.testing.assert_array_equal(again.data, image.data)
+    np.testing.assert_array_equal(again.mask, image.mask)
+    np.testing.assert_array_equal(again.uncertainty.array, image.uncertainty.array)
+    assert (again.unit, again.uncertainty.uncertainty_type) == (image.unit, image.uncertainty.uncertainty_type)
+    assert (again.header["VISIT"], again.header["MJDTAI"], again.header["X0"]) == (7, info.midpoint_mjd_tai, -2)
+    assert again.header["SRCURI"].endswith(r"/\xe9.fits")
+    image[1:3].write(tmp_path / "part.fits")
+    assert CCDData.read(tmp_path / "part.fits").header["Y0"] == 12
 
 
 def test_variances_have_the_square_of_the_unit_and_a_picture_of_their_own():
