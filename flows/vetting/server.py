@@ -4,7 +4,7 @@ import errno
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from time import monotonic
@@ -124,6 +124,11 @@ class Workplace:
     def next(self, index: CandidateIndex, wanted: Selection, user: str, after: int | None) -> tuple[int, bool] | None:
         """Return the id of the next candidate and whether it is a re-check; None if nothing is left."""
         rows = self.rows(index, wanted, user)
+        if after is not None and wanted.state and after not in rows:
+            # A verdict may have taken it out of the list, which goes on from its place there.
+            whole = self.rows(index, replace(wanted, state=""), user)
+            before = np.isin(rows, whole[: int(np.append(np.flatnonzero(whole == after), 0)[0])])
+            rows = np.concatenate([rows[~before], rows[before]])
         row, blind = next_row(index, rows, after, self.verdicts.standing(), user, self.recheck)
         return None if row is None else (int(index.columns["diaSourceId"][row]), blind)
 

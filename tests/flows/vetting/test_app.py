@@ -252,6 +252,22 @@ def test_next_goes_through_the_list_once(client):
         assert client.get("/next", params={"after": after}).status_code == 404
 
 
+def test_a_list_of_what_is_open_goes_on_from_the_place_of_what_was_judged_just_now(client):
+    def following(after=""):
+        return client.get("/next", params={"after": after, "sort": "snr", "state": "open"}).json()["next"]
+
+    skipped = following()
+    judged = following(skipped["id"])
+    third = following(judged["id"])
+    assert judge(client, judged["id"], "real", judged["t"]).status_code == 200
+    assert following(judged["id"]) == third
+    seen, after = [], judged["id"]
+    for _ in range(35):
+        after = following(after)["id"]
+        seen.append(after)
+    assert seen[-1] == skipped["id"]  # after the last the first that is left
+
+
 def test_a_recheck_looks_like_any_other(client, place, monkeypatch):
     place.recheck = 1.0
     monkeypatch.setattr(turn, "REST", 2)
