@@ -32,6 +32,9 @@ STATES = {
     **{str(one): f"{one} by anyone, judged by me" for one in Verdict},
 }
 
+REVIEWED = STATES.keys() - {"", "open", "judged", "unjudged"}
+"""States of candidates that the user has judged: their lists are gone through again, once."""
+
 PAGE = 50
 """Number of rows per page."""
 

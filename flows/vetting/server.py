@@ -21,7 +21,7 @@ from flows.vetting.candidate import CandidateContent, read_candidate
 from flows.vetting.guard import Doors, Guard
 from flows.vetting.index import CandidateIndex, read_index
 from flows.vetting.pyramid import TilePyramid
-from flows.vetting.selection import JudgedRows, Selection, select, sorted_verdicts
+from flows.vetting.selection import REVIEWED, JudgedRows, Selection, select, sorted_verdicts
 from flows.vetting.turn import RECHECK, next_row
 from flows.vetting.verdicts import VerdictStore
 from schemas.dia_source import DIA_SOURCE
@@ -123,14 +123,22 @@ class Workplace:
 
     def next(self, index: CandidateIndex, wanted: Selection, user: str, after: int | None) -> tuple[int, bool] | None:
         """Return the id of the next candidate and whether it is a re-check; None if nothing is left."""
-        rows = self.rows(index, wanted, user)
-        if after is not None and wanted.state and after not in rows:
-            # A verdict may have taken it out of the list, which goes on from its place there.
-            whole = self.rows(index, replace(wanted, state=""), user)
-            before = np.isin(rows, whole[: int(np.append(np.flatnonzero(whole == after), 0)[0])])
-            rows = np.concatenate([rows[~before], rows[before]])
-        row, blind = next_row(index, rows, after, self.verdicts.standing(), user, self.recheck)
+        later, earlier = self._onward(index, wanted, user, after)
+        if wanted.state in REVIEWED:
+            row, blind = next(iter(later.tolist()), None), False
+        else:
+            around = np.concatenate([later, earlier])
+            row, blind = next_row(index, around, after, self.verdicts.standing(), user, self.recheck)
         return None if row is None else (int(index.columns["diaSourceId"][row]), blind)
+
+    def _onward(
+        self, index: CandidateIndex, wanted: Selection, user: str, after: int | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of a selection after one of them, and those before it; all and none if it is in no list."""
+        rows, whole = (self.rows(index, one, user) for one in (wanted, replace(wanted, state="")))
+        place = np.flatnonzero(whole == after)  # a verdict may have taken it out of the rows, not out of the whole
+        before = np.isin(rows, whole[: int(place[0])]) if len(place) else np.zeros(len(rows), bool)
+        return rows[~before & (rows != after)], rows[before]
 
     def last_verdict(self, index: CandidateIndex, user: str) -> str:
         """Return the id of a user's last standing verdict on any of the candidates; "" if there is none."""

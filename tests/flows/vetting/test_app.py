@@ -268,6 +268,21 @@ def test_a_list_of_what_is_open_goes_on_from_the_place_of_what_was_judged_just_n
     assert seen[-1] == skipped["id"]  # after the last the first that is left
 
 
+def test_a_list_of_what_one_has_judged_is_gone_through_again(client):
+    def following(after, state):
+        found = client.get("/next", params={"after": after, "sort": "snr", "state": state}).json()["next"]
+        return found and found["id"]
+
+    first, second, third = ids(client.get("/", params={"sort": "snr"}))[:3]
+    for one, verdict in ((first, "real"), (second, "bogus"), (third, "real")):
+        judge(client, one, verdict)
+    assert [following(one, "mine") for one in ("", first, second, third)] == [str(first), str(second), str(third), None]
+    assert following(first, "real") == str(third)
+    judge(client, first, "unsure")
+    assert following(first, "real") == str(third)  # though it is in that list no more
+    assert following("", "bogus") == str(second)
+
+
 def test_a_recheck_looks_like_any_other(client, place, monkeypatch):
     place.recheck = 1.0
     monkeypatch.setattr(turn, "REST", 2)
