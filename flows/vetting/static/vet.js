@@ -169,9 +169,18 @@ function prefetch() {
   ahead.catch(() => {});
 }
 
+// The button that holds the focus: who works with Tab and Enter, or a screen reader, goes on from it.
+function held() {
+  const one = holder.querySelector("button:focus-visible");
+  const name = ["data-verdict", "data-do"].find((each) => one?.hasAttribute(each));
+  return name ? `[${name}="${one.getAttribute(name)}"]` : "";
+}
+
 function show(found, again) {
   still();
+  const button = held();
   holder.replaceChildren(found.article);
+  if (button) holder.querySelector(button).focus({ preventScroll: true });
   if (!again) history.pushState(null, "", found.address);
   document.title = `Candidate ${found.article.dataset.id} · nightstride`;
   view.shot = 0;

@@ -118,7 +118,8 @@ viewer.addEventListener("pointerdown", (event) => {
 });
 viewer.addEventListener("pointermove", (event) => {
   const before = pointers.get(event.pointerId);
-  if (!before) return;
+  if (!event.buttons) pointers.delete(event.pointerId);  // let go outside
+  if (!before || !event.buttons) return;
   const dx = event.clientX - before.clientX, dy = event.clientY - before.clientY;
   if (!dragged && Math.hypot(dx, dy) < 4) return;
   dragged = true;

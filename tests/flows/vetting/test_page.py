@@ -142,6 +142,18 @@ def test_buttons_do_what_keys_do(visit, place):
     assert standing(place) == []
 
 
+def test_who_works_with_tab_and_enter_keeps_the_place(visit, place):
+    tab = visit(f"/candidate/{MOVER}")
+    tab.get_by_role("button", name="bogus").focus()
+    press(tab, "Enter")
+    press(tab, "Enter")
+    assert [verdict for _, verdict in standing(place)] == ["bogus", "bogus"]
+    tab.get_by_role("button", name="undo").focus()
+    press(tab, "Enter")
+    assert tab.evaluate("document.activeElement.dataset.do") == "undo"
+    assert len(standing(place)) == 1
+
+
 def test_a_verdict_that_was_given_before_is_shown_and_can_be_undone(visit, place):
     tab = visit(f"/candidate/{STAR}")
     press(tab, "b")
@@ -337,6 +349,19 @@ def test_the_viewer_moves_zooms_and_leads_to_candidates(visit):
     tab.get_by_role("link", name="whole detector").click()
     tab.wait_for_function(idle)
     assert "2.0 screen px" in tab.locator("#scale").inner_text()
+
+
+def test_a_button_let_go_outside_the_viewer_ends_the_drag(visit):
+    tab = visit(EXPOSURE)
+    tab.wait_for_function("() => document.getElementById('viewer').ariaBusy === 'false'")
+    box = tab.locator("#viewer").bounding_box()
+    tab.mouse.move(box["x"] + 50, box["y"] + 3)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 50, box["y"] - 30)  # out at once
+    tab.mouse.up()
+    before = tab.locator("#overlay").get_attribute("viewBox")
+    tab.mouse.move(box["x"] + 150, box["y"] + 150, steps=5)
+    assert tab.locator("#overlay").get_attribute("viewBox") == before
 
 
 def test_marks_lie_on_what_they_mark(visit):
