@@ -306,7 +306,8 @@ def found_words(found: FoundNight) -> tuple[str, str]:
             told = f"{count(found.table.num_rows, 'detection')}, not linked to movers: look here"
     others = (TRAIL, POINT, AT_REST, SATELLITE)
     rest = [_numbered(kind, numbers[kind]) for kind in others if numbers[kind]]
-    return told, ("Besides " if movers else "There are ") + _listed(rest) + "." if rest else ""
+    verb = "There is " if rest and rest[0].startswith("1 ") else "There are "
+    return told, ("Besides " if movers else verb) + _listed(rest) + "." if rest else ""
 
 
 def _numbered(kind: int, number: int) -> str:

@@ -353,6 +353,8 @@ class Drawing:
         links = self._readable(lambda: links_of(out, night.label, limits.rows))
         curves = self._curves()
         look, besides = found_words(self.found)
+        if night.exposures and not self.found.table.num_rows and not night.damaged:
+            besides = "Nothing was detected."
         warnings = night.summary.warnings if night.summary else ()
         return Content(
             title=night_words(night.label),

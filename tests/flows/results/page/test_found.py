@@ -181,7 +181,7 @@ def test_the_sentence_leads_to_the_movers(linked, single):
     still, _ = single([{}, {"trailLengthPx": 9.0}])
     assert found_words(still) == (
         "2 detections, not linked to movers: look here",
-        "There are 1 single trail and 1 single point.",
+        "There is 1 single trail and 1 single point.",
     )
     assert found_words(replace(still, linked=True))[0] == "No mover was found: look at the single detections"
     kinds = still.table.schema.get_field_index("kind"), "kind", pa.array([AT_REST, AT_REST])

@@ -222,6 +222,7 @@ def test_poor_nights_render(kit, tmp_path, browser, case):
         "bare": "limit not known: no zero point",
     }
     assert expected[case] in body
+    assert ("Nothing was detected." in body) == (case == "no detection")
     assert "None" not in body
     empty = tab.evaluate(
         "[...document.querySelectorAll('section, figure, table, dl, ul')].filter(e => !e.textContent.trim()).length"
