@@ -19,17 +19,24 @@ function tell(text, bad) {
   return line;
 }
 
+const REFUSED = {
+  401: "This page needs its token again: open the address that nightstride vet printed.",
+  404: "It is not there any more, as after a rerun of the night: go back to the list.",
+};
+
+function refusal(answer, said) { return new Error(said || REFUSED[answer.status] || `The server answered ${answer.status}.`); }
+
 async function post(path, body) {
   const headers = { "Content-Type": "application/json", "X-CSRF-Token": csrf };
   const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body), credentials: "same-origin" });
   const found = answer.headers.get("content-type").startsWith("application/json") ? await answer.json() : {};
-  if (!answer.ok) throw new Error(found.error || `The server answered ${answer.status}.`);
+  if (!answer.ok) throw refusal(answer, found.error);
   return found;
 }
 
 async function get(path) {
   const answer = await fetch(path, { credentials: "same-origin" });
-  if (!answer.ok) throw new Error(`The server answered ${answer.status}.`);
+  if (!answer.ok) throw refusal(answer);
   return answer;
 }
 

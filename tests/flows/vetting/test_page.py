@@ -176,6 +176,20 @@ def test_a_verdict_that_is_lost_comes_back(visit, place):
     assert "503" in visit.complaints.pop()  # the browser's own word of it
 
 
+def test_who_is_shut_out_by_a_new_start_of_the_server_is_told_the_way_back(visit, place):
+    tab = visit(f"/candidate/{MOVER}")
+    tab.wait_for_load_state("networkidle")
+    tab.context.clear_cookies()
+    tab.keyboard.press("r")
+    told = "() => document.getElementById('told').textContent.includes('open the address that nightstride vet printed')"
+    tab.wait_for_function(told)
+    assert "was not kept" in tab.locator("#told").inner_text()
+    assert shown(tab) == MOVER
+    assert standing(place) == []
+    assert all("401" in one for one in visit.complaints)
+    visit.complaints.clear()
+
+
 def test_the_end_of_a_list_is_told(visit, place):
     tab = visit(f"/candidate/{source_id(102, 3)}?known=yes")
     assert KNOWN in tab.locator("main").inner_text()
