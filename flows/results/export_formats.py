@@ -141,6 +141,7 @@ def votable_content(name: str, table: pa.Table) -> tuple[bytes, int]:
     Nulls are NaN in floating-point columns and marked as null in others. ``mag(AB)`` becomes ``mag``; the description
     gives the kind of magnitude.
     """
+    from astropy import units
     from astropy.io.votable import from_table
     from astropy.table import Table
 
@@ -151,7 +152,9 @@ def votable_content(name: str, table: pa.Table) -> tuple[bytes, int]:
     resource.name = name
     for field, column in zip(table.schema, resource.fields, strict=True):
         said = _said(field)
-        column.unit, column.ucd, column.description = said["unit"] or None, said["ucd"] or None, said["doc"]
+        # As text, "day" would be read as a decayear.
+        column.unit = units.Unit(said["unit"]) if said["unit"] else None
+        column.ucd, column.description = said["ucd"] or None, said["doc"]
     content = BytesIO()
     document.to_xml(content, tabledata_format="binary2")
     return content.getvalue(), len(table)
@@ -274,7 +277,8 @@ def _values(column: pa.ChunkedArray) -> NDArray[Any]:
         return values.to_numpy(zero_copy_only=False)
     if pa.types.is_string(values.type):
         texts = values.fill_null("").to_pylist()
-        return np.ma.array(texts, dtype=f"U{max(_SHORTEST, *map(len, texts))}" if texts else f"U{_SHORTEST}")
+        widths = (len(one.encode("utf-16-le")) // 2 for one in texts)  # VOTable counts signs beyond 16 bits twice
+        return np.ma.array(texts, dtype=f"U{max((_SHORTEST, *widths))}")
     plain = values.fill_null(False if pa.types.is_boolean(values.type) else 0).to_numpy(zero_copy_only=False)
     missing = values.is_null().to_numpy(zero_copy_only=False)
     return np.ma.array(plain, mask=missing) if missing.any() else plain

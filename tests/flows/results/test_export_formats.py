@@ -86,6 +86,23 @@ def test_fits_gives_back_every_dataset(tmp_path, name):
     agree(table, found)
 
 
+@pytest.mark.parametrize("form", ["votable", "fits"])
+@pytest.mark.parametrize("name", sorted(declared_tables()))
+def test_units_are_those_of_the_columns(tmp_path, form, name):
+    table = filled(declared_tables()[name], 1)
+    write_rows(tmp_path / "t", form, name, table)
+    found = Table.read(tmp_path / "t", format=form)
+    for field in table.schema:
+        unit = field.metadata[b"unit"].decode().replace("mag(AB)", "mag").replace("pixel_unit", "")
+        assert found[field.name].unit == (u.Unit(unit) if unit.strip("*2") else None), field.name
+
+
+def test_votables_keep_texts_with_signs_beyond_16_bits_whole(tmp_path):
+    table = pa.table({"file": ["😀/image.fits", "é"]}, schema=pa.schema([column("file", pa.string(), "", "File.")]))
+    write_rows(tmp_path / "t.vot", "votable", "files", table)
+    assert Table.read(tmp_path / "t.vot", format="votable")["file"].tolist() == ["😀/image.fits", "é"]
+
+
 def test_fits_has_units_that_astropy_knows(tmp_path):
     rows = detections(1, [150.0, 150.1], [20.0, 20.1], flux=1234.0)
     write_rows(tmp_path / "t.fits", "fits", "dia_source", rows)
