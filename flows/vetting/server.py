@@ -24,9 +24,11 @@ from flows.vetting.pyramid import TilePyramid
 from flows.vetting.selection import REVIEWED, JudgedRows, Selection, select, sorted_verdicts
 from flows.vetting.turn import RECHECK, next_row
 from flows.vetting.verdicts import VerdictStore
+from schemas.class_table import STAR_GALAXY
 from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NightstrideError, Retryable
 from schemas.night_range import EVERY_NIGHT, NightRange
+from schemas.objects import DIA_LINK
 from schemas.settings import AssociationSettings
 from schemas.tracklets import TRACKLET
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 LOOK_S = 10.0
 """How often to check whether the nights have changed, s."""
+
+_INDEXED = (DIA_SOURCE, TRACKLET, DIA_LINK, STAR_GALAXY)  # datasets that the index is made of
 
 _KEPT = 32  # number of selections whose rows are kept
 
@@ -74,9 +78,9 @@ class Workplace:
         return self.nights.among(chosen_nights(self.out), str(self.out))
 
     def _now(self) -> tuple[object, ...]:
-        """Return a value that changes when a night gets another exposure or its tracklets."""
+        """Return a value that changes when a night gets another exposure, its tracklets, or classes of its objects."""
         ledger, nights = Ledger(self.out), self._nights()
-        folders = [dataset_folder(self.out, one.name, night) for night in nights for one in (DIA_SOURCE, TRACKLET)]
+        folders = [dataset_folder(self.out, one.name, night) for night in nights for one in _INDEXED]
         changed = [_change_of(folder) for folder in folders]
         return (*nights, *(ledger.stamp(night) for night in nights), *changed)
 

@@ -73,22 +73,26 @@ def test_the_index_has_every_row_of_the_catalogues(vet_night):
 
 
 @pytest.mark.parametrize(("share", "kind"), [(1.0, POINT), (0.5, AT_REST)])
-def test_a_point_on_a_star_is_folded_away_unless_the_star_is_the_point_itself(vet_night, tmp_path, share, kind):
-    """On the night page and in the index alike."""
+def test_a_point_on_a_star_is_folded_away_unless_the_star_is_the_point_itself(
+    vet_night, tmp_path, monkeypatch, share, kind
+):
+    """On the night page and in the index alike, which a server reads again."""
     out, store = shutil.copytree(vet_night, tmp_path / "out"), CatalogStore(tmp_path / "out")
     rows = store.read(DIA_SOURCE, ExposureKey(night=NIGHT, visit=103, detector=3)).to_pylist()
-    points = read_index(out, [NIGHT]).columns["kind"] == POINT
-    alone = read_index(out, [NIGHT]).columns["diaSourceId"][points].tolist()
+    place = Workplace(out)
+    monkeypatch.setattr("flows.vetting.server.LOOK_S", -1.0)
+    before = place.index()
+    alone = before.columns["diaSourceId"][before.columns["kind"] == POINT].tolist()
     one = next(row for row in rows if row["diaSourceId"] in alone)
     star = {"objectId": 5, "ra": one["ra"], "dec": one["dec"], "r_nExposures": 1, "r_psfFlux": one["psfFlux"] / share}
     store.publish(OBJECT, NIGHT, filled(OBJECT, [star]), "0" * 64)
     store.publish(STAR_GALAXY, NIGHT, filled(STAR_GALAXY, [{"objectId": 5, "classLabel": "star"}]), "0" * 64)
     link = {"diaSourceId": one["diaSourceId"], "objectId": 5, "separation": 0.1}
     store.publish(DIA_LINK, NIGHT, filled(DIA_LINK, [link]), "0" * 64)
-    index, page = read_index(out, [NIGHT]), Drawing(out, read_night(out, NIGHT, None), LIMITS).found
+    index, page = place.index(), Drawing(out, read_night(out, NIGHT, None), LIMITS).found
     assert index.columns["kind"][index.row_of(one["diaSourceId"])] == kind
-    place = page.table["diaSourceId"].to_pylist().index(one["diaSourceId"])
-    assert (page.kinds[place], index.damaged) == (kind, ())
+    row = page.table["diaSourceId"].to_pylist().index(one["diaSourceId"])
+    assert (page.kinds[row], index.damaged) == (kind, ())
 
 
 def test_a_catalogue_that_cannot_be_read_is_named(vet_night, tmp_path):
