@@ -42,7 +42,7 @@ class _Strict(BaseModel):
 class Name(_Strict):
     """Name of the vetter from now on."""
 
-    user: Annotated[str, Field(min_length=1, max_length=40)]
+    user: str
 
 
 class Said(_Strict):
