@@ -293,7 +293,8 @@ if (holder) {
   holder.addEventListener("change", (event) => { if (event.target.id === "stretch") stretch(event.target.value); });
   holder.addEventListener("pointermove", read);
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, select, textarea, dialog[open]");
+    // In the choice of a stretch the keys of the page count, too: whoever has used it goes on with a verdict.
+    const typing = event.target.closest("input, select:not(#stretch), textarea, dialog[open]");
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || typing) return;
     if (document.getElementById("help").open) return;
     if (press(event.key)) event.preventDefault();

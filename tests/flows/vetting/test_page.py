@@ -13,7 +13,10 @@ from tests.support.browser import barriers, chromium
 from tests.support.vetting import DOORS, KNOWN, TOKEN, source_id
 from tests.support.wait import until
 
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 320, "height": 844}
+"""The narrowest to which a page must flow (WCAG 1.4.10)."""
+
 MOVER, STAR = source_id(101, 0), source_id(101, 1)
 EXPOSURE = "/exposure/20261103/101-3"
 PAGES = ("/", "/tracklets", "/agreement", f"/candidate/{MOVER}", f"/candidate/{STAR}", EXPOSURE, f"/explain/{MOVER}")
@@ -286,6 +289,16 @@ def test_who_wants_no_motion_gets_none(visit):
     tab.keyboard.press("k")
     assert tab.locator(".shot").nth(1).get_attribute("aria-pressed") == "true"
     assert tab.get_by_role("button", name="blink").get_attribute("aria-pressed") == "false"
+
+
+def test_keys_give_a_verdict_after_a_stretch_was_chosen(visit, place):
+    tab = visit(f"/candidate/{MOVER}")
+    tab.get_by_label("Stretch").focus()
+    tab.keyboard.press("ArrowDown")
+    assert tab.get_by_label("Stretch").input_value() == "zscale"
+    press(tab, "a")  # not asinh
+    assert standing(place) == [(MOVER, "artefact")]
+    assert tab.get_by_label("Stretch").input_value() == "zscale"
 
 
 def test_help_and_details_open_and_close(visit):
