@@ -64,7 +64,9 @@ class PixelPiece:
         # Distortions are relative to the reference pixel, and shift with it.
         cards["CRPIX1"] -= self.x0
         cards["CRPIX2"] -= self.y0
-        return world_of(cards.tostring(sep="\n", endcard=False, padding=False))
+        world = world_of(cards.tostring(sep="\n", endcard=False, padding=False))
+        world.array_shape = self.data.shape  # for its footprint
+        return world
 
 
 def find_exposure(out: Path, nights: Sequence[str], visit: int, detector: int) -> ExposureKey:

@@ -180,6 +180,9 @@ def test_a_section_has_the_wcs_of_the_whole(linked):
     np.testing.assert_array_equal(part.data, whole.data[30:90, 200:])
     there = whole.wcs.pixel_to_world(210.0, 40.0)
     assert part.wcs.pixel_to_world(10.0, 10.0).separation(there) < 1e-9 * u.deg
+    for one in (whole, part, whole[30:50, 200:240]):
+        (ny, nx), corner = one.shape, SkyCoord(*one.wcs.calc_footprint()[2], unit="deg")
+        assert corner.separation(one.wcs.pixel_to_world(nx - 1, ny - 1)) < 1e-9 * u.deg
     assert (part.meta["y0"], part.meta["x0"]) == (30, 200)
 
 
