@@ -297,7 +297,7 @@ if (holder) {
     const typing = event.target.closest("input, select:not(#stretch), textarea, dialog[open]");
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || typing) return;
     if (document.getElementById("help").open) return;
-    if (press(event.key)) event.preventDefault();
+    if (press(event.key.toLowerCase())) event.preventDefault();  // Caps Lock
   });
   addEventListener("popstate", () => location.reload());
   if (article()) { drawAll(); prefetch(); }
