@@ -33,6 +33,8 @@ class NightTotals:
         Stage -> reason why it had no input.
     seconds
         Stage -> worker time, s.
+    replaced
+        Nights of results that were withdrawn because their files now hold other exposures.
     """
 
     def __init__(self, outcomes: Iterable[Outcome] = ()) -> None:
@@ -43,6 +45,7 @@ class NightTotals:
         self.assumed = Counter[str]()
         self.not_run: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
+        self.replaced: set[str] = set()
         self.done = self.windows = self.unscored = self.detections = 0
         for outcome in outcomes:
             self.add(outcome)
@@ -52,6 +55,8 @@ class NightTotals:
         self.finished.add(outcome.item.key)
         if outcome.trouble is not None:
             (self.quarantined if outcome.status == "quarantined" else self.failed).append(outcome.trouble)
+        if outcome.status != "failed":
+            self.replaced |= {record.night for record in outcome.item.superseded if record.status == "done"}
         self.done += outcome.status == "done"
         self.windows += outcome.windows
         self.unscored += outcome.unscored
@@ -84,7 +89,15 @@ def summarise_run(plan: Plan, totals: NightTotals, warnings: Iterable[str] = ())
         nights=_nights(plan),
         quarantined=(*plan.quarantined, *totals.quarantined),
         failed=(*plan.failed, *totals.failed),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *map(_names_again, sorted(totals.replaced))),
+    )
+
+
+def _names_again(night: str) -> str:
+    """Return the warning on results of a night that were withdrawn; without numbers, as a stream repeats it."""
+    return (
+        f"night {night}: results were withdrawn, because their files now hold other exposures. If the camera uses file "
+        "names again, give each night a folder of its own."
     )
 
 

@@ -260,11 +260,17 @@ def forecast(sources: Sequence[Source], out: Path, settings: Settings) -> list[F
         A model or the ledger cannot be used.
     """
     plan = planner(out, settings, dry=True).plan(sources)
-    found = [_of(name_of(item.source), item.key, "search", item.why.code, item.why.text) for item in plan.todo]
+    found = [_of(name_of(item.source), item.key, "search", item.why.code, _reason_of(item)) for item in plan.todo]
     found += [_of(one.source_uri, one.key, "skip", "current", "published and up to date") for one in plan.published]
     found += [_of(one.uri, None, "quarantine", one.code, one.message) for one in plan.quarantined]
     found += failing(plan.failed)
     return sorted(found, key=lambda one: (one.night or "", one.visit or 0, one.detector or 0, one.uri))
+
+
+def _reason_of(item: "Item") -> str:
+    """Return why an exposure would be searched, and of which others the results would be withdrawn."""
+    gone = ", ".join(f"{one.night} {one.name}" for one in item.superseded if one.status == "done")
+    return f"{item.why.text}; withdraws {gone}, which the file held before" if gone else item.why.text
 
 
 def failing(troubles: Sequence["Trouble"]) -> list[Forecast]:

@@ -3,6 +3,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from weakref import ref
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,20 @@ def test_a_night_that_something_was_withdrawn_from_is_touched():
     ]  # fmt: skip
     plan = Plan((replace(item(1), superseded=(records[0],)),), (), 0, withdrawn=(records[1],))
     assert summarise_run(plan, NightTotals([outcome(1, "done")])).nights == ("20260101", "20260102", "20260103")
+
+
+@pytest.mark.parametrize(("status", "former", "told"), [("done", "done", 1), ("quarantined", "done", 1),
+                                                        ("failed", "done", 0), ("done", "failed", 0)])  # fmt: skip
+def test_results_that_another_exposure_of_the_same_file_replaces_are_a_warning(status, former, told):
+    record = ExposureRecord(
+        night="20260102", visit=1, detector=0, source_uri="a", source_sha256="s", digest="d", software="0",
+        finished_at="now", status=former,
+    )  # fmt: skip
+    replacing = [replace(item(number), superseded=(record,)) for number in (1, 2)]
+    outcomes = [replace(outcome(number, status), item=replacing[number - 1]) for number in (1, 2)]
+    parts = [summarise_run(Plan((one.item,), (), 0), NightTotals([one]), ["odd"]) for one in outcomes]
+    assert len(combined(parts).warnings) == 1 + told  # a stream adds up many
+    assert all("20260102" in text and "names again" in text for text in combined(parts).warnings[1:])
 
 
 def test_causes_are_those_of_all_that_is_published():

@@ -357,11 +357,12 @@ def test_after_each_night_worked_on_it_rests_and_says_how_long_the_rest_takes(mo
 def test_forecasts_are_in_order_of_night_visit_and_detector_with_those_of_no_night_first(monkeypatch, tmp_path):
     names = [("20250102", 1, 1), ("20250101", 2, 1), ("20250101", 1, 2), ("20250101", 1, 0), ("20250101", 3, 0)]
     keys = [ExposureKey(night=night, visit=visit, detector=detector) for night, visit, detector in names]
-    todo = tuple(Item(Source(f"s{number}"), key, None) for number, key in enumerate(keys[:4]))
+    todo = [Item(Source(f"s{number}"), key, None) for number, key in enumerate(keys[:4])]
+    todo[3] = replace(todo[3], superseded=(recorded("20241231", 7),))
     known = recorded("20250101", 3).model_copy(update={"source_uri": "old"})
     unusable = Trouble(uri="unusable", code="unusable", message="unusable: is not FITS.")
     away = Trouble(uri="away", code="away", message="is away")
-    plan = Plan(todo, (known,), 1, (unusable,), (away,))
+    plan = Plan(tuple(todo), (known,), 1, (unusable,), (away,))
     planned = type("Planned", (), {"plan": lambda self, sources: plan})()
     monkeypatch.setattr("flows.nights.stream.backfill.planner", lambda out, settings, *, dry: planned if dry else None)
     found = forecast([], tmp_path, Settings())
@@ -373,6 +374,8 @@ def test_forecasts_are_in_order_of_night_visit_and_detector_with_those_of_no_nig
     assert found[0].line == "fail       unknown exposure  is away  (away)"
     assert found[1].line == "quarantine unknown exposure  unusable: is not FITS."
     assert found[2].line.startswith("search     20250101 1-0  ")
+    assert "withdraws 20241231 7-0" in found[2].why
+    assert "withdraws" not in found[3].why
     console = Console(file=io.StringIO(), width=500)
     show_forecast([], console)
     show_forecast(found, console)
