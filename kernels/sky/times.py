@@ -18,7 +18,7 @@ def night_label(mjd_utc: float, longitude_deg: float) -> str:
     mjd_utc
         Time, MJD UTC.
     longitude_deg
-        Of the site, east positive.
+        Of the site, east positive, -180 to 360; above 180 that of the same place minus 360.
 
     Returns
     -------
@@ -30,7 +30,8 @@ def night_label(mjd_utc: float, longitude_deg: float) -> str:
     ValueError
         The date lies outside the years 1 to 9999.
     """
-    day = math.floor(mjd_utc + longitude_deg / 360 - 0.5)
+    east = longitude_deg - 360 if longitude_deg > 180 else longitude_deg
+    day = math.floor(mjd_utc + east / 360 - 0.5)
     try:
         return date.fromordinal(_MJD_0 + day).strftime("%Y%m%d").zfill(8)
     except (OverflowError, ValueError) as error:

@@ -20,6 +20,12 @@ def test_a_palomar_night_keeps_its_evening_past_midnight_utc_and_local():
     assert night_label(evening, palomar) == night_label(morning, palomar) == "20190921"
 
 
+@pytest.mark.parametrize(("east", "label"), [(204.53, "20270109"), (-155.47, "20270109"), (180.0, "20270110")])
+def test_an_eastern_longitude_above_180_is_that_of_the_same_place(east, label):
+    evening_in_hawaii = 61415.2083  # 2027-01-10 05:00 UTC, 18:38 on the 9th there
+    assert night_label(evening_in_hawaii, east) == label
+
+
 def test_dates_out_of_any_calendar_are_refused():
     with pytest.raises(ValueError, match="not a date"):
         night_label(1e9, 0)
