@@ -39,7 +39,9 @@ def test_the_list_is_filtered_and_sorted(client):
     assert ids(client.get("/", params={"linked": "yes", "sort": "time"})) == [source_id(v, 0) for v in VISITS[::-1]]
     found = client.get("/", params={"sort": "snr", "snr_min": "20", "ascending": "1"})
     assert {one & 4095 for one in ids(found)} >= {0, 1}
-    assert "No candidate fits." in client.get("/", params={"night": "20250101"}).text
+    elsewhere = client.get("/", params={"night": "20250101"}).text
+    assert "No candidate fits." in elsewhere
+    assert re.findall(r'<option value="(\w+)" selected', elsewhere) == ["20250101", "interest"]
     assert client.get("/", params={"page": "999"}).status_code == 200
 
 
