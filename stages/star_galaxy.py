@@ -55,7 +55,7 @@ def _star_galaxy(weights: Weights, settings: StarGalaxySettings) -> Any:
 
 STAGE = Stage(
     name="star_galaxy",
-    version="1",
+    version="2",
     per="patch",
     needs=(OBJECT, CUTOUTS),
     gives=STAR_GALAXY,

@@ -12,7 +12,8 @@ _RING = 2  # px: width of the border used for background and noise
 _QUARTILE = 0.6744897501960817  # of a normal distribution, in standard deviations
 _RANGE = 1e-4  # minimum ratio of noise to peak: images without noise stay finite
 _HOLE = 0.5  # maximum fraction of a band's pixels that may be missing
-_CORE, _FLAT = 4, 4  # this many pixels of exactly the highest value, this close to the centre, are clipped
+_CORE, _FLAT = 4, 4  # this many pixels of the highest value, this close to the centre, are clipped
+_LEVEL = 1e-3  # of the peak: so much lower counts as the highest value, from which a sky that varies was subtracted
 
 
 class Planes(NamedTuple):
@@ -55,7 +56,7 @@ def make_planes(cutouts: NDArray[np.float32], bands: int, side: int) -> Planes:
     Background is the median of the outermost 2 px, noise the distance to the lower quartile over 0.674, which
     a neighbour there hardly changes; at least 1e-4 of the peak. A band is usable if at least half of its pixels and all
     of the middle 3 x 3 are finite, it has any spread, and no four pixels within 4 px of the middle share the highest
-    value: these would be clipped.
+    value, to a thousandth of the peak: these would be clipped.
     """
     images = _fitted(np.asarray(cutouts[:, :bands], np.float32), side)
     known = np.isfinite(images)
@@ -67,8 +68,8 @@ def make_planes(cutouts: NDArray[np.float32], bands: int, side: int) -> Planes:
     core = known[:, :, middle - 1 : middle + 2, middle - 1 : middle + 2].all((2, 3))
     inside = np.isfinite(own).mean((2, 3))
     around = images[:, :, middle - _CORE : middle + _CORE + 1, middle - _CORE : middle + _CORE + 1]
-    clipped = (around == np.where(known, images, -np.inf).max((2, 3))[:, :, None, None]).sum((2, 3)) >= _FLAT
     with np.errstate(invalid="ignore"):
+        clipped = (around >= (background + (1 - _LEVEL) * peak)[:, :, None, None]).sum((2, 3)) >= _FLAT
         usable = core & ~clipped & (inside >= _HOLE) & (noise > 0) & np.isfinite(noise) & np.isfinite(background)
     scale = np.where(usable, noise, 1.0)[:, :, None, None]
     level = np.where(usable, background, 0.0)[:, :, None, None]

@@ -222,6 +222,14 @@ def test_a_dark_middle_of_a_border_without_spread_tells_no_noise():
     assert not usable(change)
 
 
+@pytest.mark.parametrize(("rise", "clipped"), [(1.0, True), (30.0, False)])
+def test_a_clipped_peak_less_a_sky_that_rises_does_not_count(rise, clipped):
+    given_ = cutouts()
+    given_[0, 0, 12:15, 12:15] = 20_000.0
+    given_[:, 0] -= rise * np.arange(SIDE, dtype=np.float32)  # 20 is a thousandth of the peak
+    assert make_planes(given_, 1, SIDE).usable[:2, 0].tolist() == [not clipped, True]
+
+
 def test_all_of_the_middle_three_by_three_must_be_known():
     for y in range(10, 17):
         for x in range(10, 17):
