@@ -173,7 +173,6 @@ def train_anomaly(
     begin_with
         Model, shipped or in a folder, whose network is reused: unchanged by ``codes``, in place of the autoencoder's
         encoder by Deep SVDD.
-        autoencoder's by Deep SVDD.
 
     Returns
     -------

@@ -72,7 +72,6 @@ def train_membership(path: Path | None, out: Path, plan: MembershipPlan, seed: i
     Returns
     -------
     dict
-        Figures of `membership_figures` for galaxies in clusters not seen by their model, with ``repeats``.
         Figures of `membership_figures` of galaxies in clusters that their model never saw, with ``repeats``.
 
     Raises

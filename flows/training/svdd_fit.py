@@ -148,7 +148,13 @@ def _passes(
     seed: int,
     loss_of: Callable[[torch.Tensor], torch.Tensor],
 ) -> Iterable[float]:
-    """Make passes over the pictures, and yield the mean loss of each."""
+    """Make passes over the pictures, and yield the mean loss of each.
+
+    Raises
+    ------
+    Misconfigured
+        The loss is no longer a number (``diverged``).
+    """
     rate, epochs, milestone = settings
     optimiser = torch.optim.Adam(nets.parameters(), lr=rate, weight_decay=plan.decay)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [milestone], gamma=0.1)
@@ -167,6 +173,8 @@ def _passes(
             optimiser.step()
             total += float(loss.detach()) * len(chosen)
         schedule.step()
+        if not np.isfinite(total):
+            raise Misconfigured("diverged", "rate", f"is {rate}: the loss is no longer a number.", "give a lower one.")
         yield total / len(pictures)
 
 
@@ -184,6 +192,11 @@ def check_plan(plan: SvddPlan) -> None:
         raise Misconfigured("out_of_range", "side", f"is {plan.side} px.", "give a multiple of 64.")
     if min(plan.batch, plan.epochs, plan.pretrain_epochs) < 1:
         raise Misconfigured("out_of_range", "batch and epochs", "are less than 1.", "give 1 or more.")
+    for name, value in (("rate", plan.rate), ("pretrain_rate", plan.pretrain_rate)):
+        if not 0 < value < np.inf:
+            raise Misconfigured("out_of_range", name, f"is {value}.", "give a number above 0.")
+    if not 0 <= plan.decay < np.inf:
+        raise Misconfigured("out_of_range", "decay", f"is {plan.decay}.", "give 0 or more.")
 
 
 def fit_rivals(normal: torch.Tensor, seed: int) -> dict[str, Score]:

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from flows.training.svdd_fit import SvddPlan, _flat, check_plan, fit_rivals, picture_moments, reconstruction_error
+from flows.training.svdd_fit import (
+    SvddPlan,
+    _flat,
+    check_plan,
+    fit_rivals,
+    fit_sphere,
+    picture_moments,
+    reconstruction_error,
+)
+from kernels.pictures.svdd import SvddEncoder
 from schemas.errors import Misconfigured
 
 SIDE = 20
@@ -75,6 +84,8 @@ def test_an_autoencoder_that_gives_back_what_it_is_given_makes_no_error():
         ({"nu": 0.0}, False), ({"nu": 1.0}, False), ({"nu": 0.999}, True), ({"side": 64}, True), ({"side": 65}, False),
         ({"side": 0}, False), ({"batch": 1, "epochs": 1, "pretrain_epochs": 1}, True), ({"batch": 0}, False),
         ({"epochs": 0}, False), ({"pretrain_epochs": 0}, False),
+        ({"rate": 0.0}, False), ({"rate": np.nan}, False), ({"pretrain_rate": np.inf}, False), ({"decay": 0.0}, True),
+        ({"decay": -1e-9}, False), ({"decay": np.nan}, False),
     ],
 )  # fmt: skip
 def test_numbers_of_a_plan_have_their_range(change, good):
@@ -83,3 +94,9 @@ def test_numbers_of_a_plan_have_their_range(change, good):
     else:
         with pytest.raises(Misconfigured, match="nu" if "nu" in change else "is|are"):
             check_plan(SvddPlan(**change))
+
+
+def test_a_fit_whose_loss_is_no_number_ends_with_an_error():
+    pictures = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (8, 3, 64, 64)).astype(np.uint8))
+    with pytest.raises(Misconfigured, match="no longer a number"):
+        fit_sphere(SvddEncoder(64), pictures, SvddPlan(side=64, rate=1e30, epochs=3), 1, lambda line: None)
