@@ -30,7 +30,7 @@ KEYS = {
 """Keys of the scanning page."""
 
 SAME_PX = 2.0
-"""Distance, px, within which the detection of an id is the one judged: a night searched again gives its ids again."""
+"""Distance, px, within which a detection of the exposure is the one judged: a later search may give other ids."""
 
 
 class VerdictRecord(Record):

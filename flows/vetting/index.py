@@ -16,7 +16,7 @@ from flows.results.motion import read_motion
 from flows.results.page.found import FoundNight, found_in, has_length, read_on_stars
 from flows.storage.catalog_store import CatalogStore
 from flows.storage.ledger import Ledger
-from schemas.dia_source import DIA_SOURCE, KINDS
+from schemas.dia_source import DIA_SOURCE, KINDS, exposure_of
 from schemas.errors import BadInput
 from schemas.exposure import ExposureKey
 from schemas.known_object import SS_SOURCE
@@ -88,7 +88,10 @@ class CandidateIndex:
         return ExposureKey(night=f"{night:08}", visit=visit, detector=detector)
 
     def rows_of(self, records: Sequence[VerdictRecord]) -> NDArray[np.int64]:
-        """Return the row of the candidate of each verdict; -1 if it is gone, or another detection has its id now."""
+        """Return the row of the candidate at the place of each verdict; -1 if there is none.
+
+        It usually has the id that was judged; a search with another model or other limits gives other ids.
+        """
         if not records or not len(self):
             return np.full(len(records), -1, np.int64)
         wanted = np.array([one.diaSourceId for one in records], np.int64)
@@ -97,7 +100,17 @@ class CandidateIndex:
         x, y = (np.array([getattr(one, name) for one in records]) for name in ("x", "y"))
         near = np.hypot(self.columns["x"][rows] - x, self.columns["y"][rows] - y) <= SAME_PX
         same_night = self.columns["night"][rows] == np.array([int(one.night) for one in records])
-        return np.where((ids[rows] == wanted) & near & same_night, rows, -1)
+        found = np.where((ids[rows] == wanted) & near & same_night, rows, -1)
+        for number in np.flatnonzero(found < 0).tolist():
+            found[number] = self._at(records[number])
+        return found
+
+    def _at(self, record: VerdictRecord) -> int:
+        """Return the row of the candidate nearest to the place of a verdict; -1 if none is within `SAME_PX`."""
+        visit, detector = exposure_of(record.diaSourceId)
+        rows = self.on_exposure(ExposureKey(night=record.night, visit=visit, detector=detector))
+        apart = np.hypot(self.columns["x"][rows] - record.x, self.columns["y"][rows] - record.y)
+        return int(rows[apart.argmin()]) if apart.min(initial=np.inf) <= SAME_PX else -1
 
     def members(self, tracklet: int) -> NDArray[np.int64]:
         """Return the rows of the detections of a tracklet, by time."""

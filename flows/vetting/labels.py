@@ -22,21 +22,22 @@ from schemas.errors import Misconfigured
 from schemas.night_range import EVERY_NIGHT, NightRange
 from schemas.vetting import LABEL, SAME_PX, Verdict, VerdictRecord
 
-Detection = tuple[str, int, int]
-"""Night and diaSourceId of a detection, and which of the detections that had this id."""
+Detection = tuple[str, int, int, int]
+"""Night, visit and detector of a detection, and its number among the judged ones of that exposure."""
 
 
 def judged_detections(records: Sequence[VerdictRecord]) -> list[Detection]:
-    """Return the detection of each record: a night searched with another model may give an id to another place."""
-    places: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    """Return the detection of each record, by its place: a night searched with other settings has other ids."""
+    places: dict[tuple[str, int, int], list[tuple[float, float]]] = {}
     found = []
     for one in records:
-        known = places.setdefault((one.night, one.diaSourceId), [])
+        exposure = (one.night, *exposure_of(one.diaSourceId))
+        known = places.setdefault(exposure, [])
         near = (n for n, place in enumerate(known) if math.dist(place, (one.x, one.y)) <= SAME_PX)
         if (which := next(near, None)) is None:
             which = len(known)
             known.append((one.x, one.y))
-        found.append((one.night, one.diaSourceId, which))
+        found.append((*exposure, which))
     return found
 
 
@@ -53,7 +54,7 @@ def label_table(records: Sequence[VerdictRecord], nights: NightRange = EVERY_NIG
     judged = zip(judged_detections(records), records, strict=True)
     last = {(what, one.user): one for what, one in judged if not one.blind and one.night in nights}
     rows = []
-    for _, one in sorted(last.items()):
+    for one in sorted(last.values(), key=lambda one: (one.night, one.diaSourceId, one.user)):
         visit, detector = exposure_of(one.diaSourceId)
         rows.append({
             "diaSourceId": one.diaSourceId, "visit": visit, "detector": detector, "x": one.x, "y": one.y,

@@ -9,8 +9,10 @@ from schemas.vetting import Verdict
 NIGHT = "20261103"
 
 
-def add(store, source_id, verdict="real", user="a", blind=False, place=(10.0, 20.0)):
-    return store.add(user, NIGHT, source_id, place, Verdict(verdict), blind=blind)
+def add(store, source_id, verdict="real", user="a", blind=False, place=None):
+    """Say something of a detection, which has a place of its own unless one is given."""
+    own = (10.0 + 20 * (source_id & 0xFFF), 20.0) if place is None else place
+    return store.add(user, NIGHT, source_id, own, Verdict(verdict), blind=blind)
 
 
 def work(out, user):

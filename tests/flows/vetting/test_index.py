@@ -177,9 +177,12 @@ def test_the_most_interesting_come_first_as_on_the_page_of_the_night(vet_night, 
     assert select(vet_index, Selection(ascending=True), NOBODY).tolist() == rows[::-1].tolist()
 
 
-def test_a_verdict_is_not_on_another_detection_that_got_its_id(vet_index):
+def test_a_verdict_stays_at_its_place_whatever_ids_a_later_search_gives(vet_index):
     one = record(vet_index, 5)
     assert vet_index.rows_of([one]).tolist() == [5]
+    for other in (one.diaSourceId - 1, one.diaSourceId + 1, one.diaSourceId | 0xFFF):
+        moved = one.model_copy(update={"diaSourceId": other, "x": one.x + 1.4, "y": one.y - 1.4})
+        assert vet_index.rows_of([moved, one]).tolist() == [5, 5]
     for moved in ({"x": one.x + 3}, {"night": "20261104"}, {"diaSourceId": 3}):
         assert vet_index.rows_of([one.model_copy(update=moved)]).tolist() == [-1]
 

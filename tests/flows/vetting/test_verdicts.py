@@ -209,7 +209,10 @@ def test_labels_are_the_last_verdicts(tmp_path):
     assert [(row["diaSourceId"], row["label"], row["user"]) for row in rows] == [
         (one, "satellite", "b"), (one + 1, "bogus", "a"),
     ]  # fmt: skip
-    assert {(row["visit"], row["detector"], row["x"], row["y"]) for row in rows} == {(101, 3, 10.0, 20.0)}
+    assert {(row["visit"], row["detector"], row["x"], row["y"]) for row in rows} == {
+        (101, 3, 10.0, 20.0),
+        (101, 3, 30.0, 20.0),
+    }
     assert export_labels(tmp_path, tmp_path / "labels.parquet") == 2
     assert pq.read_table(tmp_path / "labels.parquet").equals(table)
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".staging"] == []
@@ -233,15 +236,29 @@ def test_another_detection_that_got_an_id_has_its_own_label_and_agreement(tmp_pa
     add(store, 1, "bogus", "a", blind=True)
     rows = label_table(store.standing()).to_pylist()
     assert [(row["x"], row["label"], row["user"]) for row in rows] == [
-        (10.0, "real", "a"), (300.0, "bogus", "a"), (300.0, "bogus", "b"),
+        (30.0, "real", "a"), (300.0, "bogus", "a"), (300.0, "bogus", "b"),
     ]  # fmt: skip
     (between,), (within,) = agreements(store.standing())
     assert (between.both, between.agreed) == (1, 1)
     assert (within.both, within.agreed) == (1, 0)
-    add(store, 1, "unsure", "c", place=(11.0, 21.0))  # within 2 px: the first again
+    add(store, 1, "unsure", "c", place=(31.0, 21.0))  # within 2 px: the first again
     assert [(one.first, one.second, one.agreed) for one in agreements(store.standing())[0]] == [
         ("a", "b", 1), ("a", "c", 0),
     ]  # fmt: skip
+
+
+def test_a_detection_that_got_another_id_keeps_its_label(tmp_path):
+    store, place = VerdictStore(tmp_path), (50.0, 60.0)
+    add(store, 1, "real", "a", place=place)
+    add(store, 2, "bogus", "a", place=(51.0, 61.0))
+    add(store, 7, "bogus", "b", place=place)
+    add(store, 1 << 12, "unsure", "b", place=place)  # on another detector
+    rows = label_table(store.standing()).to_pylist()
+    assert [(row["diaSourceId"], row["label"], row["user"]) for row in rows] == [
+        (2, "bogus", "a"), (7, "bogus", "b"), (1 << 12, "unsure", "b"),
+    ]  # fmt: skip
+    (between,), _ = agreements(store.standing())
+    assert (between.both, between.agreed) == (1, 1)
 
 
 def test_agreement_is_of_pairs_and_of_rechecks(tmp_path):
