@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from flows.storage.atomic import write_file
+from flows.storage.bucket_path import BucketPath
 from flows.storage.layout import staging_folder
 from schemas.errors import NightstrideError
 from schemas.exposure import ExposureKey
@@ -48,12 +49,20 @@ class Quarantine:
             when=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         write_file(self.path(source_uri), record.model_dump_json(indent=1).encode(), self._staging)
+        if key is not None and not isinstance(self._root, BucketPath):
+            self._clear_moved(record)
         return record
+
+    def _clear_moved(self, now: QuarantineRecord) -> None:
+        """Remove the records of a file of the same name and exposure that is not where it was: it was moved."""
+        for file, record in self._found(f"{_stem(now.source_uri)}-*.json"):
+            same = (record.key, PurePosixPath(record.source_uri).name) == (now.key, PurePosixPath(now.source_uri).name)
+            if same and _is_lost(record.source_uri) and not _is_lost(now.source_uri):
+                file.unlink(missing_ok=True)
 
     def path(self, source_uri: str) -> Path:
         """Return the path of the record of a source: its own name, made unique and safe."""
-        stem = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(source_uri).name)[-80:].lstrip(".") or "source"
-        return self._root / f"{stem}-{sha256(source_uri.encode()).hexdigest()[:10]}.json"
+        return self._root / f"{_stem(source_uri)}-{sha256(source_uri.encode()).hexdigest()[:10]}.json"
 
     def clear(self, source_uri: str) -> int:
         """Remove the records of a source; return their number."""
@@ -73,9 +82,9 @@ class Quarantine:
         """Return the records of files that no longer exist, by source; see `is_gone`."""
         return [record for record in self.list() if is_gone(record.source_uri, record.code)]
 
-    def _found(self) -> "list[tuple[Path, QuarantineRecord]]":
+    def _found(self, names: str = "*.json") -> "list[tuple[Path, QuarantineRecord]]":
         found = []
-        for file in sorted(self._root.glob("*.json")):
+        for file in sorted(self._root.glob(names)):
             try:
                 found.append((file, QuarantineRecord.model_validate_json(file.read_bytes())))
             except (FileNotFoundError, ValidationError):
@@ -85,6 +94,19 @@ class Quarantine:
     def list(self) -> "list[QuarantineRecord]":
         """Return all readable records, by source."""
         return sorted((record for _, record in self._found()), key=lambda record: record.source_uri)
+
+
+def _stem(source_uri: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(source_uri).name)[-80:].lstrip(".") or "source"
+
+
+def _is_lost(source_uri: str) -> bool:
+    """Return whether a source is a file on this machine that is not there, whatever the reason."""
+    if "://" in source_uri or not Path(source_uri).is_absolute():
+        return False
+    with suppress(OSError, ValueError):
+        return not _is_there(Path(source_uri)) and not _is_there(Path(file_of_source(source_uri)))
+    return False
 
 
 def is_gone(source_uri: str, code: str) -> bool:

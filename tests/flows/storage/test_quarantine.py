@@ -115,6 +115,26 @@ def test_those_that_are_gone_are_listed(tmp_path):
     assert [record.source_uri for record in quarantine.gone()] == [str(tmp_path / "b.fits")]
 
 
+@pytest.mark.parametrize(
+    ("before", "key", "kept"),
+    [
+        ("gone/a.fits", KEY, ["new/a.fits"]),
+        ("there/a.fits", KEY, ["new/a.fits", "there/a.fits"]),
+        ("gone/b.fits", KEY, ["gone/b.fits", "new/a.fits"]),
+        ("gone/a.fits", KEY.model_copy(update={"visit": 6}), ["gone/a.fits", "new/a.fits"]),
+        ("gone/a.fits", None, ["gone/a.fits", "new/a.fits"]),
+    ],
+)
+def test_a_file_that_was_moved_has_one_record(tmp_path, before, key, kept):
+    for folder in ("new", "there"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.fits").touch()
+    quarantine = Quarantine(tmp_path / "out")
+    quarantine.put(ERROR, str(tmp_path / before), key)
+    quarantine.put(ERROR, str(tmp_path / "new/a.fits"), KEY)
+    assert [record.source_uri for record in quarantine.list()] == [str(tmp_path / name) for name in kept]
+
+
 def test_records_of_several_sources_are_cleared_and_no_others(tmp_path):
     quarantine = Quarantine(tmp_path)
     for name in "abc":
