@@ -97,7 +97,7 @@ def _names_again(night: str) -> str:
     """Return the warning on results of a night that were withdrawn; without numbers, as a stream repeats it."""
     return (
         f"night {night}: results were withdrawn, because their files now hold other exposures. If the camera uses file "
-        "names again, give each night a folder of its own."
+        "names again, give each image a name or a folder of its own."
     )
 
 
