@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 OF_PROBABILITIES = frozenset({"detect", "screen", "reliability", "star_galaxy", "membership"})
 """Stages whose models give probabilities with a threshold."""
 
+WITHOUT_NAN = OF_PROBABILITIES | {"morphology", "scene", "cluster", "anomaly"}
+"""Stages whose weights hold no NaN; those of catalogue rows hold rows with missing values."""
+
 
 class ModelCard(BaseModel):
     """Card beside the weights of a model, as ``<name>.json`` next to ``<name>.safetensors``."""

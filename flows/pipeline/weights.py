@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from schemas.errors import Misconfigured, Retryable, choice, read_failure
-from schemas.model_card import ModelCard
+from schemas.model_card import WITHOUT_NAN, ModelCard
 
 
 def _shipped() -> Path:
@@ -73,7 +74,7 @@ def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray
     Raises
     ------
     Misconfigured
-        A file is missing or cannot be read, or the weights do not match the card.
+        A file is missing or cannot be read, the weights do not match the card, or they hold NaN (``bad_weights``).
     Retryable
         A file cannot be reached.
     """
@@ -97,7 +98,19 @@ def read_weights(stage: str, name: str) -> tuple[ModelCard, dict[str, np.ndarray
         )
     import safetensors.numpy
 
-    return card, safetensors.numpy.load(data)
+    arrays = safetensors.numpy.load(data)
+    _require_numbers(card.stage, arrays, location)
+    return card, arrays
+
+
+def _require_numbers(stage: str, arrays: Mapping[str, np.ndarray[Any, Any]], where: str) -> None:
+    """Raise if weights hold NaN: such a network finds nothing, and every comparison with its output is false."""
+    if stage not in WITHOUT_NAN:
+        return
+    for name, values in arrays.items():
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            problem = f"weights {name!r} hold {int(np.isnan(values).sum())} NaN of {values.size} values."
+            raise Misconfigured("bad_weights", where, problem, "train the model again, at a lower learning rate.")
 
 
 def find_screen(name: str, threshold: float | None) -> ModelCard | None:
@@ -160,8 +173,8 @@ def write_model(
     Raises
     ------
     Misconfigured
-        The card lacks a field or has one of a wrong type (``bad_card``), in which case nothing is written; or the
-        folder cannot be written.
+        The card lacks a field or has one of a wrong type (``bad_card``), or the weights hold NaN (``bad_weights``), in
+        which cases nothing is written; or the folder cannot be written.
     Retryable
         The disk is full.
     """
@@ -177,6 +190,7 @@ def write_model(
         raise Misconfigured(
             "bad_card", f"card of {folder}", f"is not a model card: {_wrong(error)}.", remedy
         ) from error
+    _require_numbers(made.stage, arrays, f"weights of {folder}")
     stem, text = name or made.stage, json.dumps(made.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
     with writing(folder, "free space there, and train again."):
         folder.mkdir(parents=True, exist_ok=True)

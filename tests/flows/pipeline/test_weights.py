@@ -1,7 +1,9 @@
+import hashlib
 import json
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 from flows.pipeline import weights
@@ -47,6 +49,21 @@ def test_a_card_that_lacks_a_field_is_refused_in_our_words_and_nothing_is_writte
     ):
         write_model(tmp_path / "mine", {"a": np.zeros(1, np.float32)}, given)
     assert not (tmp_path / "mine").exists()
+
+
+def test_weights_with_nan_are_neither_written_nor_read(model):
+    folder, _ = model
+    arrays = {"a": np.ones(2, np.float32), "b": np.array([1, np.nan, np.nan], np.float16), "n": np.arange(2)}
+    with pytest.raises(Misconfigured, match="weights 'b' hold 2 NaN of 3 values"):
+        write_model(folder / "mine", arrays, CARD)
+    assert not (folder / "mine").exists()
+    data = safetensors.numpy.save(arrays)
+    (folder / "detect.safetensors").write_bytes(data)
+    card = json.loads((folder / "detect.json").read_text()) | {"sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "detect.json").write_text(json.dumps(card))
+    with pytest.raises(Misconfigured, match="weights 'b' hold 2 NaN of 3 values"):
+        load_model("detect", str(folder))
+    write_model(folder / "rows", arrays, CARD | {"stage": "superclass"})  # rows of a catalogue may lack a value
 
 
 def test_where_nothing_can_be_written_is_said_in_our_words(tmp_path):
