@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from flows.storage.writing import replacing
+from flows.storage.writing import replacing, writing
 from kernels.pictures.augment import Augment, augmented
 from kernels.search.detector import choose_device
 from schemas.errors import Misconfigured
@@ -103,7 +105,7 @@ def fit_pictures(
     Raises
     ------
     Misconfigured
-        The training pictures are all of one class (``one_class``), or the checkpoint is of another fit.
+        The training pictures are all of one class (``one_class``), or the checkpoint is of another fit or damaged.
     """
     require_classes(train.targets)
     work = _Fit(net, train, validation, plan, seed)
@@ -200,11 +202,17 @@ class _Fit:
             "optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(),
             "history": [asdict(one) for one in self.history],
         }  # fmt: skip
-        with replacing(path) as staged:
-            torch.save(state, staged)
+        held = BytesIO()
+        torch.save(state, held)  # to a file it would not name a full disk
+        with writing(path, "free space there, and train again: it continues."), replacing(path) as staged:
+            staged.write_bytes(held.getbuffer())
 
     def resume(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+            problem = f"is a checkpoint that cannot be read ({type(error).__name__})."
+            raise Misconfigured("unreadable_checkpoint", str(path), problem, "remove the file.") from error
         if state["fit"] != self.about:
             problem = "is the checkpoint of another fit: network, pictures, labels, settings or seed differ."
             raise Misconfigured("other_fit", str(path), problem, "name another --work folder, or remove the file.")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from flows.inputs.cutout_files import LabelledCutouts
 from flows.pipeline.weights import write_model
 from flows.runtime.parallel import map_in_processes
 from flows.simulation.cutout_survey import DEEP
+from flows.storage.writing import replacing, writing
 from flows.training.cutout_fit import CutoutEpoch, CutoutFit, Inputs, apply, fit_cutouts
 from flows.training.star_galaxy_inputs import CONFIGURATIONS, hide_bands, standardised
 from flows.training.star_galaxy_own import CutoutSample, Say, Splits, calibrated_card, limits, on_card
@@ -100,7 +102,10 @@ def _fit(folder: Path, plan: RivalPlan, seed: int, case: tuple[str, str]) -> Pla
     )
     probability = expit(apply(net, pixels["test"]).astype(np.float64))
     rows = np.array([[one.loss, one.accuracy, one.validation_loss, one.validation_accuracy] for one in history])
-    np.savez(kept, probability=probability, history=rows)
+    held = BytesIO()
+    np.savez(held, probability=probability, history=rows)
+    with writing(kept, "free space there, and train again: it continues."), replacing(kept) as staged:
+        staged.write_bytes(held.getbuffer())  # whole, or not at all: the next training takes it for finished
     return PlaneResult(probability, history)
 
 

@@ -1,3 +1,4 @@
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -86,6 +87,26 @@ def test_a_fit_that_was_interrupted_ends_as_one_that_was_not(tmp_path):
         fit_pictures(net(), HELD, HELD, PLAN, 3, path)
     with pytest.raises(Misconfigured, match="of another fit"):  # the same pictures, with labels that were corrected
         fit_pictures(net(), *(one._replace(targets=one.targets.flip(1)) for one in (TRAIN, HELD)), PLAN, 3, path)
+
+
+@pytest.mark.usefixtures("on_the_processor")
+def test_a_damaged_checkpoint_and_a_full_disk_are_named(tmp_path):
+    path, once = tmp_path / "fit.pt", replace(PLAN, epochs=1)
+    fit_pictures(net(), TRAIN, HELD, once, 3, path)
+    before = path.read_bytes()
+    for damaged in (before[:500], b"", b"no checkpoint"):
+        path.write_bytes(damaged)
+        with pytest.raises(Misconfigured, match=r"fit\.pt: is a checkpoint that cannot be read"):
+            fit_pictures(net(), TRAIN, HELD, once, 3, path)
+    path.unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(Misconfigured, match=r"fit\.pt: could not be written"):
+            fit_pictures(net(), TRAIN, HELD, once, 3, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_class_teaches_nothing():

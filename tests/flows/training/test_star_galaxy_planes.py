@@ -1,3 +1,5 @@
+import resource
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from flows.training.star_galaxy_planes import (
 )
 from kernels.objects.star_galaxy_weights import PLANE_NETS
 from schemas.class_table import UNKNOWN
+from schemas.errors import Misconfigured
 from schemas.stage import Context
 from stages.star_galaxy import STAGE
 from tests.stages.test_star_galaxy import objects
@@ -138,6 +141,15 @@ def test_fits_that_are_kept_are_those_of_the_same_plan_and_seed(tmp_path, monkey
 
     monkeypatch.setattr(star_galaxy_planes, "fit_cutouts", fit)
     plan = RivalPlan({"mlp": CutoutFit(epochs=1)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))  # as a disk that is full in the middle of a file
+    try:
+        with pytest.raises(Misconfigured, match=r"mlp-0-1-64-0.002-1.npz: could not be written"):
+            fit_networks(tmp_path, plan, 1, 1, print)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.glob("*mlp-*"))
+    shown.clear()
     found = fit_networks(tmp_path, plan, 1, 1, print)
     assert shown == [8, 4, 2, 2, 2, 2]
     assert sorted(path.name for path in tmp_path.glob("mlp-*")) == [f"mlp-{n}-1-64-0.002-1.npz" for n in range(6)]
