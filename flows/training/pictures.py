@@ -155,7 +155,7 @@ def train_pictures(
         for number in range(plan.repeats)
     ]
     repeats = [{"seed": seed + number, **one.figures} for number, one in enumerate(trainings)]
-    kept = _finished(found, classes, plan, seed, trainings[0], work / f"{task}.pt", say)
+    kept = _finished(found, classes, plan, seed, trainings[0], work / f"{task}-{seed}-kept.pt", say)
     accuracies = [one["accuracy"] for one in repeats]
     figures = {
         **kept.figures,

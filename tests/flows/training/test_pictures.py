@@ -131,3 +131,12 @@ def test_labels_of_which_one_class_alone_is_named_have_a_baseline(tmp_path):
     figures = train_pictures("morphology", [data], tmp_path / "out", tmp_path, plan, 1, 1, lambda line: None)
     assert figures["baseline"]["confusion"][0] == [sum(figures["confusion"][0]), 0]
     assert figures["baseline"]["n"] == figures["n"]
+
+
+def test_trainings_with_several_seeds_share_a_folder_of_checkpoints(tmp_path):
+    data, plan = _pictures(tmp_path / "data", ("spirals", "ellipticals"), 6), replace(PLAN, fit=PictureFit(epochs=1))
+    (tmp_path / "work").mkdir()
+    for seed in (1, 2, 1):
+        train_pictures("morphology", [data], tmp_path / "out", tmp_path / "work", plan, seed, 1, lambda line: None)
+    names = {path.name for path in (tmp_path / "work").iterdir()}
+    assert names == {f"morphology-{one}.pt" for one in ("1", "1-kept", "2", "2-kept")}
