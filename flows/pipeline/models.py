@@ -7,11 +7,11 @@ from typing import Any
 
 from flows.inputs.orbit_file import read_orbits
 from flows.inputs.sky_resolver import SkyResolver
-from flows.pipeline.weights import find_screen, location_of, read_card, read_weights, require_same_detector
+from flows.pipeline.weights import building, find_screen, location_of, read_card, read_weights, require_same_detector
 from flows.runtime.settings import settings_class
 from flows.storage.digest import digest, file_digest
 from schemas.dataset import FileOf
-from schemas.errors import Misconfigured, NightstrideError, choice
+from schemas.errors import Misconfigured, choice
 from schemas.known_object import ORBITS
 from schemas.model_card import ModelCard
 from schemas.settings import Settings
@@ -20,8 +20,6 @@ from stages import PIPELINE
 
 READERS: Mapping[str, Callable[[Path], Any]] = {ORBITS.name: read_orbits}
 """Dataset from a file -> function that reads it."""
-
-_MOST = 300  # characters of a library's message
 
 SERVICES: Mapping[str, Callable[[str, Settings], Any]] = {
     ORBITS.name: lambda url, settings: SkyResolver(url, settings.predict_known.resolver_timeout_s)
@@ -216,15 +214,8 @@ def _built(model: Model, name: str, section: Any) -> Any:
     weights = _read(model.name, name)
     if _companion(model, name, section) is not None:
         weights = weights._replace(companion=_read(model.companion, name))
-    try:
+    with building(model.name, name):
         return model.build(weights, section)
-    except NightstrideError:
-        raise
-    except Exception as error:  # the card may name another network than that of the weights
-        said = " ".join(str(error).split())
-        problem = f"cannot be built: {type(error).__name__}: {said if len(said) <= _MOST else f'{said[:_MOST]} ...'}"
-        remedy = "write weights and card of one network, by flows.pipeline.weights.write_model."
-        raise Misconfigured("bad_weights", weights.location, f"{problem.rstrip('.')}.", remedy) from error
 
 
 def _companion(model: Model, name: str, section: Any) -> ModelCard | None:

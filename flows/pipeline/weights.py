@@ -3,7 +3,8 @@
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import fsspec
 import numpy as np
 from pydantic import ValidationError
 
-from schemas.errors import Misconfigured, Retryable, choice, read_failure
+from schemas.errors import Misconfigured, NightstrideError, Retryable, choice, read_failure
 from schemas.model_card import WITHOUT_NAN, ModelCard
+
+_MOST = 300  # characters of a library's message
 
 
 def _shipped() -> Path:
@@ -111,6 +114,20 @@ def _require_numbers(stage: str, arrays: Mapping[str, np.ndarray[Any, Any]], whe
         if values.dtype.kind == "f" and np.isnan(values).any():
             problem = f"weights {name!r} hold {int(np.isnan(values).sum())} NaN of {values.size} values."
             raise Misconfigured("bad_weights", where, problem, "train the model again, at a lower learning rate.")
+
+
+@contextmanager
+def building(stage: str, name: str) -> Iterator[None]:
+    """Convert errors of building a model from its weights and card to our own, since these may not belong together."""
+    try:
+        yield
+    except NightstrideError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        problem = f"cannot be built: {type(error).__name__}: {said if len(said) <= _MOST else f'{said[:_MOST]} ...'}"
+        remedy = "write weights and card of one network, by flows.pipeline.weights.write_model."
+        raise Misconfigured("bad_weights", location_of(stage, name), f"{problem.rstrip('.')}.", remedy) from error
 
 
 def find_screen(name: str, threshold: float | None) -> ModelCard | None:

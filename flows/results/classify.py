@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.inputs.picture_files import PictureFile, list_pictures, read_picture
-from flows.pipeline.weights import read_weights
+from flows.pipeline.weights import building, read_weights
 from flows.results.evaluation.picture_scores import LONGEST
 from flows.runtime.parallel import map_in_processes
 from flows.storage.atomic import write_file
@@ -147,7 +147,8 @@ def _judge(task: str, model: str) -> Judge:
 
     weights = read_weights(task, model)
     if task == "anomaly":
-        odd = AnomalyModel(*weights)
+        with building(task, model):
+            odd = AnomalyModel(*weights)
 
         def scored(pictures: Sequence[NDArray[np.uint8]]) -> list[dict[str, Any]]:
             scores = odd(pictures)
@@ -155,7 +156,8 @@ def _judge(task: str, model: str) -> Judge:
             return [{"verdict": round(verdict, 1), "score": round(score, 4)} for verdict, score in pairs]
 
         return scored
-    net = build_picture_model(*weights)
+    with building(task, model):
+        net = build_picture_model(*weights)
 
     def named(pictures: Sequence[NDArray[np.uint8]]) -> list[dict[str, Any]]:
         return [

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from flows.inputs.picture_files import PictureFile, list_pictures
-from flows.pipeline.weights import read_weights
+from flows.pipeline.weights import building, read_weights
 from flows.results.evaluation.picture_scores import read_unseen
 from flows.results.evaluation.pictures import new_figure, save
 from flows.storage.folder import writable_folder
@@ -70,7 +70,8 @@ def evaluate_anomaly(
         The model does not exist, or the folder for drawings cannot be written.
     """
     card, arrays = read_weights("anomaly", model)
-    judge = AnomalyModel(card, arrays)
+    with building("anomaly", model):
+        judge = AnomalyModel(card, arrays)
     files = list_pictures(*data, say=say)
     tell_absent(normal, files, say)
     if draw is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.inputs.cluster_table import ClusterTable, read_clusters
-from flows.pipeline.weights import read_weights
+from flows.pipeline.weights import building, read_weights
 from kernels.objects.membership import REGIONS, colour_region, membership_model, redness
 from kernels.statistics.class_scores import binary_scores, per_class
 from schemas.errors import BadInput
@@ -52,7 +52,8 @@ def evaluate_membership(path: Path, model: str = "default", *, unseen: bool = Fa
         The table or model does not exist.
     """
     card, arrays = read_weights("membership", model)
-    judge = membership_model(card, arrays)
+    with building("membership", model):
+        judge = membership_model(card, arrays)
     table = read_clusters(path)
     seen = _learnt_from(table, arrays[LEARNT])
     probability = judge(table.columns)

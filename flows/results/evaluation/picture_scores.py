@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.inputs.picture_files import PictureFile, list_pictures, read_picture, refuse_pipe
-from flows.pipeline.weights import read_weights
+from flows.pipeline.weights import building, read_weights
 from flows.storage.digest import file_digest
 from flows.storage.folder import writable_folder
 from kernels.statistics.class_scores import binary_calibration_error, class_scores, macro_area, per_class, rounded
@@ -80,7 +80,8 @@ def evaluate_pictures(
     from kernels.pictures.picture_model import build_picture_model, shown_picture
 
     card, arrays = read_weights(task, model)
-    net = build_picture_model(card, arrays)
+    with building(task, model):
+        net = build_picture_model(card, arrays)
     files = list_pictures(*data, say=say)
     if draw is not None:
         writable_folder(draw, "--pictures")

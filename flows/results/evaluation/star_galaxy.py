@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from flows.inputs.cutout_files import CLASSES, LabelledCutouts, read_cutout_npz, read_galstar
-from flows.pipeline.weights import read_weights
+from flows.pipeline.weights import building, read_weights
 from flows.storage.digest import file_digest
 from kernels.objects.cutout_features import band_views, make_planes
 from kernels.objects.star_galaxy_model import StarGalaxyModel
@@ -51,7 +51,8 @@ def evaluate_star_galaxy(path: Path, model: str | None = None) -> dict[str, Any]
     """
     data, usual = _read(path)
     card, arrays = read_weights("star_galaxy", model or usual)
-    net, baselines = build_star_galaxy(card, arrays), build_baselines(arrays)
+    with building("star_galaxy", model or usual):
+        net, baselines = build_star_galaxy(card, arrays), build_baselines(arrays)
     verdicts = net(data.cutouts)
     star = verdicts.probability[:, 0].astype(np.float64)
     judged = np.isfinite(star)

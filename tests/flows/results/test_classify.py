@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.inputs.picture_files import list_pictures
-from flows.pipeline.weights import read_weights
+from flows.pipeline.weights import read_weights, write_model
 from flows.results import classify as module
 from flows.results.classify import classify_pictures
 from flows.results.evaluation.anomaly import evaluate_anomaly
@@ -163,3 +163,13 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(folder, tmp_p
     for evaluate in (partial(evaluate_pictures, "morphology", [folder]), partial(evaluate_anomaly, [folder], ["x"])):
         with pytest.raises(Misconfigured, match="--pictures"):
             evaluate(draw=table)
+
+
+def test_a_card_that_is_not_of_its_weights_is_named(folder, tmp_path):
+    card, arrays = read_weights("morphology", "default")
+    model = str(tmp_path / "mine")
+    write_model(Path(model), arrays, card.model_dump() | {"classes": card.classes[:2]})
+    with pytest.raises(Misconfigured, match=r"mine/morphology: cannot be built: RuntimeError: .*size mismatch"):
+        classify_pictures("morphology", [folder], tmp_path / "v.csv", model, None, 1)
+    with pytest.raises(Misconfigured, match=r"mine/morphology: cannot be built: RuntimeError: .*size mismatch"):
+        evaluate_pictures("morphology", [folder], model)
