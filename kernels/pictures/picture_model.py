@@ -30,6 +30,11 @@ class PictureModel:
         `LiteNet`; 0: it is a `PictureNet`); its ``calibration`` the ``temperature`` that scores are divided by.
     net
         From (n, planes, side, side) to class scores.
+
+    Raises
+    ------
+    ValueError
+        One of these numbers is out of its range.
     """
 
     def __init__(self, card: ModelCard, net: torch.nn.Module) -> None:
@@ -37,6 +42,12 @@ class PictureModel:
         self._side, self._crop = int(card.input["side"]), float(card.input["crop"])
         self._symmetries = int(card.input["symmetries"])
         self._temperature = float(card.calibration.get("temperature", 1.0))
+        for name, value, most in (
+            ("side", self._side, np.inf), ("crop", self._crop, 1), ("symmetries", self._symmetries, 8),
+            ("temperature", self._temperature, np.inf),
+        ):  # fmt: skip
+            if not 0 < value <= most or value == np.inf:
+                raise ValueError(f"its card gives {name} = {value}")
 
     @property
     def version(self) -> str:

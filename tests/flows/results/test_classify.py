@@ -173,3 +173,8 @@ def test_a_card_that_is_not_of_its_weights_is_named(folder, tmp_path):
         classify_pictures("morphology", [folder], tmp_path / "v.csv", model, None, 1)
     with pytest.raises(Misconfigured, match=r"mine/morphology: cannot be built: RuntimeError: .*size mismatch"):
         evaluate_pictures("morphology", [folder], model)
+    wrong = ({"symmetries": 0}, {"crop": 9})
+    for change in (*({"input": card.input | one} for one in wrong), {"calibration": {"temperature": 0}}):
+        write_model(Path(model), arrays, card.model_dump() | change)
+        with pytest.raises(Misconfigured, match=r"cannot be built: ValueError: its card gives (sym|crop|temp)"):
+            classify_pictures("morphology", [folder], tmp_path / "v.csv", model, None, 1)
