@@ -2,14 +2,17 @@
 
 from confluent_kafka import Producer
 
+_RUNNING = list[Producer]()  # mock clusters: none ends before its clients, which may be destroyed late
+
 
 class Broker:
-    """Broker that runs as long as it is referenced, or is at an address; topics appear when they are written to."""
+    """Broker that runs until the process ends, or is at an address; topics appear when they are written to."""
 
     def __init__(self, address=None):
         if address is None:
-            self._host = Producer({"bootstrap.servers": "localhost:1", "test.mock.num.brokers": 1})
-            (broker,) = self._host.list_topics(timeout=30).brokers.values()
+            host = Producer({"bootstrap.servers": "localhost:1", "test.mock.num.brokers": 1})
+            _RUNNING.append(host)
+            (broker,) = host.list_topics(timeout=30).brokers.values()
             address = f"{broker.host}:{broker.port}"
         self.address = address
         self._producer = Producer({"bootstrap.servers": self.address})
