@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from kernels.linking.detections import arc, chord
 from kernels.linking.proper_motion import fit_motions, motion_sums
 from kernels.sky.patches import neighbours
-from kernels.sky.positions import healpix_cells, sky_position, unit_vectors
+from kernels.sky.positions import displaced, healpix_cells
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -220,12 +220,8 @@ def cells_near(ra: Floats, dec: Floats, arcsec: float) -> Integers:
     A ring of 16 points, twice as far away, is in each of them: no corner of a cell is so acute that it would reach
     within the circle between two of these.
     """
-    a, d, angle = np.radians(ra), np.radians(dec), np.arange(_RING)[:, None, None] * 2 * np.pi / _RING
-    north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)], axis=-1)
-    east = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)], axis=-1)
-    way = north * np.cos(angle) + east * np.sin(angle)
-    ring = unit_vectors(ra, dec) + np.tan(np.radians(2 * arcsec / 3600)) * way
-    return np.unique(np.concatenate([cells_of(ra, dec), cells_of(*sky_position(ring.reshape(-1, 3)))]))
+    ring = displaced(ra, dec, np.arange(_RING) * 2 * np.pi / _RING, 2 * arcsec)
+    return np.unique(np.concatenate([cells_of(ra, dec), cells_of(*map(np.ravel, ring))]))
 
 
 def wide_cells_of(ra: Floats, dec: Floats) -> Integers:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.sky.positions import sky_position, unit_vectors
+from kernels.sky.positions import displaced, unit_vectors
 from kernels.sky.projection import celestial_wcs, pixel_scale
 from schemas.patch import COVER_ORDER
 
@@ -77,7 +77,7 @@ class Patch:
         left = known[~found[known]]
         left = left[self._may_reach(ra[left], dec[left], margin)]
         for angle in 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS:
-            moved = _moved(ra[left], dec[left], angle, _SPREAD * margin)
+            moved = displaced(ra[left], dec[left], angle, _SPREAD * margin)
             reaches = pixels_at(*moved, self.order) == self.pixel
             found[left[reaches]] = True
             left = left[~reaches]
@@ -210,17 +210,6 @@ def divided(pixels: NDArray[np.int64], load: Floats, order: int, most: float) ->
         else:
             found.append((order, int(wide[start])))
     return found
-
-
-def _moved(ra: Floats, dec: Floats, angle: float, arcsec: float) -> tuple[Floats, Floats]:
-    """Return the positions so far away in a direction (east of north, radians)."""
-    a, d = np.radians(ra), np.radians(dec)
-    east = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)], axis=-1)
-    north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)], axis=-1)
-    arc = np.radians(arcsec / 3600)
-    return sky_position(
-        np.cos(arc) * unit_vectors(ra, dec) + np.sin(arc) * (np.sin(angle) * east + np.cos(angle) * north)
-    )
 
 
 def _grid(order: int) -> Any:

@@ -76,6 +76,31 @@ def sky_position(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
     return whole_turn(y, x), np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
+def displaced(ra: Floats, dec: Floats, angle: float | Floats, arcsec: float) -> tuple[Floats, Floats]:
+    """Return the positions so far away in one direction or several.
+
+    Parameters
+    ----------
+    ra, dec : (n,)
+        deg.
+    angle : () or (k,)
+        East of north, radians.
+    arcsec
+        How far.
+
+    Returns
+    -------
+    ra, dec : (n,) or (k, n)
+        deg; ra in [0, 360).
+    """
+    a, d, way = np.radians(ra), np.radians(dec), np.asarray(angle)[..., None, None]
+    east = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)], axis=-1)
+    north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)], axis=-1)
+    arc = np.radians(arcsec / 3600)
+    moved = np.cos(arc) * unit_vectors(ra, dec) + np.sin(arc) * (np.sin(way) * east + np.cos(way) * north)
+    return sky_position(moved)
+
+
 def merge_positions(
     vectors: NDArray[np.float64],
     exposure: NDArray[np.int64],
