@@ -107,6 +107,8 @@ class CandidateIndex:
 
     def _at(self, record: VerdictRecord) -> int:
         """Return the row of the candidate nearest to the place of a verdict; -1 if none is within `SAME_PX`."""
+        if record.night not in self.exposures:
+            return -1
         visit, detector = exposure_of(record.diaSourceId)
         rows = self.on_exposure(ExposureKey(night=record.night, visit=visit, detector=detector))
         apart = np.hypot(self.columns["x"][rows] - record.x, self.columns["y"][rows] - record.y)

@@ -22,7 +22,7 @@ from flows.vetting.guard import Doors, Guard
 from flows.vetting.index import CandidateIndex, read_index
 from flows.vetting.pyramid import TilePyramid
 from flows.vetting.selection import REVIEWED, JudgedRows, Selection, select, sorted_verdicts
-from flows.vetting.turn import RECHECK, next_row
+from flows.vetting.turn import RECHECK, next_row, rows_around
 from flows.vetting.verdicts import VerdictStore
 from schemas.class_table import STAR_GALAXY
 from schemas.dia_source import DIA_SOURCE
@@ -127,22 +127,14 @@ class Workplace:
 
     def next(self, index: CandidateIndex, wanted: Selection, user: str, after: int | None) -> tuple[int, bool] | None:
         """Return the id of the next candidate and whether it is a re-check; None if nothing is left."""
-        later, earlier = self._onward(index, wanted, user, after)
-        if wanted.state in REVIEWED:
-            row, blind = next(iter(later.tolist()), None), False
-        else:
-            around = np.concatenate([later, earlier])
-            row, blind = next_row(index, around, after, self.verdicts.standing(), user, self.recheck)
-        return None if row is None else (int(index.columns["diaSourceId"][row]), blind)
-
-    def _onward(
-        self, index: CandidateIndex, wanted: Selection, user: str, after: int | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows of a selection after one of them, and those before it; all and none if it is in no list."""
         rows, whole = (self.rows(index, one, user) for one in (wanted, replace(wanted, state="")))
-        place = np.flatnonzero(whole == after)  # a verdict may have taken it out of the rows, not out of the whole
-        before = np.isin(rows, whole[: int(place[0])]) if len(place) else np.zeros(len(rows), bool)
-        return rows[~before & (rows != after)], rows[before]
+        # A verdict may have taken the one shown now out of the rows: it keeps its place among them.
+        ordered = whole[np.isin(whole, rows) | (whole == after)]
+        if wanted.state in REVIEWED:
+            row, blind = next(iter(rows_around(ordered, after)[0].tolist()), None), False
+        else:
+            row, blind = next_row(index, ordered, after, self.verdicts.standing(), user, self.recheck)
+        return None if row is None else (int(index.columns["diaSourceId"][row]), blind)
 
     def last_verdict(self, index: CandidateIndex, user: str) -> str:
         """Return the id of a user's last standing verdict on any of the candidates; "" if there is none."""

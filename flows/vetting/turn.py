@@ -55,12 +55,17 @@ def next_row(
     chance = _chance(user, len(own), after)
     if chance < share and (again := _recheck(own, rows, after, chance / max(share, 1e-9))) is not None:
         return again, True
-    place = np.flatnonzero(ordered == after)
-    start = int(place[0]) + 1 if len(place) else 0
-    for row in (*ordered[start:].tolist(), *ordered[:start].tolist()):
+    for row in np.concatenate(rows_around(ordered, after)).tolist():
         if row not in done:
             return row, False
     return None, False
+
+
+def rows_around(ordered: NDArray[np.int64], after: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows that follow one of them, and those up to it; all and none if it is not among them."""
+    place = np.flatnonzero(ordered == after)
+    start = int(place[0]) + 1 if len(place) else 0
+    return ordered[start:], ordered[:start]
 
 
 def _chance(user: str, count: int, after: int | None) -> float:
