@@ -12,6 +12,9 @@ from schemas.errors import Misconfigured, NightstrideError, Retryable
 
 _GOES_ON = "free space there or choose another --out, and run again: it goes on where it stopped."
 
+TRAIN_AGAIN = "free space there, and train again: it continues."
+"""Remedy for a full disk of a training that can be continued."""
+
 BEGINS_AGAIN = "free space there or choose another --out, and run again: it begins from the beginning."
 """Remedy for a full disk if nothing of unfinished work is kept."""
 
@@ -45,6 +48,12 @@ def replacing(path: Path) -> Iterator[Path]:
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes, full: str) -> None:
+    """Write a file in one step, as `replacing` does; raise as `writing` does."""
+    with writing(path, full), replacing(path) as staged:
+        staged.write_bytes(content)
 
 
 def _translate(path: Path, error: Exception, full: str) -> NightstrideError | None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from flows.storage.writing import replacing, writing
+from flows.storage.writing import TRAIN_AGAIN, write_whole
 from kernels.pictures.augment import Augment, augmented
 from kernels.search.detector import choose_device
 from schemas.errors import Misconfigured
@@ -204,8 +204,7 @@ class _Fit:
         }  # fmt: skip
         held = BytesIO()
         torch.save(state, held)  # to a file it would not name a full disk
-        with writing(path, "free space there, and train again: it continues."), replacing(path) as staged:
-            staged.write_bytes(held.getbuffer())
+        write_whole(path, held.getvalue(), TRAIN_AGAIN)
 
     def resume(self, path: Path) -> None:
         try:

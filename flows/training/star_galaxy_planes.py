@@ -17,7 +17,7 @@ from flows.inputs.cutout_files import LabelledCutouts
 from flows.pipeline.weights import write_model
 from flows.runtime.parallel import map_in_processes
 from flows.simulation.cutout_survey import DEEP
-from flows.storage.writing import replacing, writing
+from flows.storage.writing import TRAIN_AGAIN, write_whole
 from flows.training.cutout_fit import CutoutEpoch, CutoutFit, Inputs, apply, fit_cutouts
 from flows.training.star_galaxy_inputs import CONFIGURATIONS, hide_bands, standardised
 from flows.training.star_galaxy_own import CutoutSample, Say, Splits, calibrated_card, limits, on_card
@@ -104,8 +104,7 @@ def _fit(folder: Path, plan: RivalPlan, seed: int, case: tuple[str, str]) -> Pla
     rows = np.array([[one.loss, one.accuracy, one.validation_loss, one.validation_accuracy] for one in history])
     held = BytesIO()
     np.savez(held, probability=probability, history=rows)
-    with writing(kept, "free space there, and train again: it continues."), replacing(kept) as staged:
-        staged.write_bytes(held.getbuffer())  # whole, or not at all: the next training takes it for finished
+    write_whole(kept, held.getvalue(), TRAIN_AGAIN)  # or not at all: the next training takes it for finished
     return PlaneResult(probability, history)
 
 
