@@ -224,10 +224,8 @@ def test_poor_nights_render(kit, tmp_path, browser, case):
     assert expected[case] in body
     assert ("Nothing was detected." in body) == (case == "no detection")
     assert "None" not in body
-    empty = tab.evaluate(
-        "[...document.querySelectorAll('section, figure, table, dl, ul')].filter(e => !e.textContent.trim()).length"
-    )
-    assert empty == 0
+    empty = "[...document.querySelectorAll('section, figure, table, dl, ul')].filter(e => !e.textContent.trim()).length"
+    assert tab.evaluate(empty) == 0
     assert "nan" not in body.split()
     assert barriers(tab) == []
 
