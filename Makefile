@@ -36,14 +36,17 @@ install: $(VENV)/.runtime  ## Make .venv with the pinned packages that runs need
 
 setup: $(VENV)/.ready  ## The same with what tests, training and development need (3.6 GB)
 
-# Tests whose networks take longest to compile.
+# Tests whose networks take longest to compile. Pytest compiles test files, too, when it first collects them: each process
+# of `make test` would compile all of them.
 COMPILED_TESTS = $(wildcard tests/kernels/search/test_fused*.py) tests/kernels/objects/test_cutout_features.py
 
 # What installs only: pip's own words are shown when it fails. By its path, so that `import nightstride` finds the package
-# also where this folder, of the same name, lies in the current one.
+# also where this folder, of the same name, lies in the current one. Of 30,000 modules most are never imported: those that
+# are get compiled then.
 define install
-	@$(BIN)/python -m pip install --disable-pip-version-check --editable '$(1)' --config-settings editable_mode=compat \
-		--constraint deploy/constraints.txt > $(VENV)/pip.log 2>&1 || { cat $(VENV)/pip.log; exit 2; }
+	@$(BIN)/python -m pip install --no-compile --disable-pip-version-check --editable '$(1)' \
+		--config-settings editable_mode=compat --constraint deploy/constraints.txt > $(VENV)/pip.log 2>&1 || \
+		{ cat $(VENV)/pip.log; exit 2; }
 endef
 
 # What a night needs, and nothing that only tests and benchmarks do.
@@ -62,9 +65,11 @@ $(VENV)/.ready: $(VENV)/.runtime
 	@echo "Installing what tests and training need: 3.6 GB with all of it, some minutes (tail -f $(VENV)/pip.log)."
 	$(call install,.[dev])
 	@echo "Compiling all detectors, and tests: two minutes."
-	@$(BIN)/python -m pytest -qq $(COMPILED_TESTS) > $(VENV)/tests.log 2>&1 & tests=$$!; \
+	@{ $(BIN)/python -m pytest -qq $(COMPILED_TESTS); $(BIN)/python -m pytest -qq --collect-only tests/flows; } \
+		> $(VENV)/tests.log 2>&1 & tests=$$!; \
 		$(BIN)/python -m flows.nights.cluster.warm_up $(notdir $(basename $(wildcard stages/weights/detect/*.json))) && \
-		{ wait $$tests; touch $@; }
+		{ $(BIN)/python -m pytest -qq --collect-only --ignore tests/flows tests > $(VENV)/collected.log 2>&1; \
+			wait $$tests; touch $@; }
 
 night: $(VENV)/.runtime  ## Simulate a night of 3 visits x 2 detectors, search it, evaluate it, make its page
 	rm -rf $(NIGHT)

@@ -16,6 +16,8 @@ from tests.support.night import DETECTORS, VISITS, catalogues, fingerprint, with
 pytest_plugins = ("tests.support.night_fixture", "tests.support.s3_fixture")
 pytestmark = pytest.mark.slow
 ALL = VISITS * DETECTORS
+of_ceph = pytest.mark.parametrize("server", ["ceph"], indirect=True)
+"""For commands that ask a store nothing that a night in it does not: with one of the two servers."""
 
 
 def published(client, bucket, prefix):
@@ -72,6 +74,7 @@ def test_no_secret_is_written_anywhere(server, bucket, night):
     assert not [text[:200] for text in texts if SECRET in text or KEY in text]
 
 
+@of_ceph
 def test_other_commands_read_it(server, bucket, night, raw_night, tmp_path):
     out = f"s3://{bucket}/out"
     verified = nightstride("verify", out, "--json", **server.environment)
@@ -96,6 +99,7 @@ def of_run(files):
     return fingerprints({name: files[name] for name in files if not name.startswith("forced_source/")})
 
 
+@of_ceph
 def test_damage_is_found_and_made_good(server, bucket, night, nightstride_run):
     """In a copy of the night: a catalogue is changed, one removed, a shard is lost; verify tells, a run mends."""
     client, name = server.client, server.new_bucket()
@@ -116,6 +120,7 @@ def test_damage_is_found_and_made_good(server, bucket, night, nightstride_run):
     assert of_run(published(client, name, "out/catalogs/")) == of_run(whole)
 
 
+@of_ceph
 def test_joined_catalogues_are_read_as_before(server, bucket, night, nightstride_run, tmp_path, monkeypatch):
     """Last in this file: catalogues are not single objects any more."""
     out = f"s3://{bucket}/out"

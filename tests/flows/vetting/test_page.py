@@ -30,29 +30,37 @@ def browser():
         yield launched
 
 
+@pytest.fixture(scope="module")
+def signed_in(browser, served):
+    """What a browser keeps of a vetter who came by the link with the token and gave a name."""
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(f"{served.address}/?token={TOKEN}")
+        tab.locator("#user").fill("Henrietta")
+        with tab.expect_navigation():
+            tab.get_by_role("button", name="Save").click()
+        return context.storage_state()
+
+
 @pytest.fixture
-def visit(browser, served, place):
+def visit(browser, served, place, signed_in):
     """Open pages as a vetter; whatever the console says or asks of elsewhere fails at the end."""
     contexts, complaints = [], []
 
     def elsewhere(url):
         return [] if url.startswith((served.address, "data:")) else [url]
 
-    def opened(path="/", viewport=DESKTOP, scheme="light", user="Henrietta", **options):
-        context = browser.new_context(viewport=viewport, color_scheme=scheme, **options)
+    def opened(path="/", viewport=DESKTOP, scheme="light", named=True, **options):
+        known = signed_in if named else None
+        context = browser.new_context(viewport=viewport, color_scheme=scheme, storage_state=known, **options)
         contexts.append(context)
         tab = context.new_page()
         tab.on("console", lambda message: complaints.append(message.text))
         tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.on(
-            "request", lambda one: None if one.url.startswith((served.address, "data:")) else complaints.append(one.url)
-        )
-        tab.goto(f"{served.address}/?token={TOKEN}")
-        if user:
-            tab.locator("#user").fill(user)
-            with tab.expect_navigation():
-                tab.get_by_role("button", name="Save").click()
-        if path != "/":
+        tab.on("request", lambda one: complaints.extend(elsewhere(one.url)))
+        if not named:
+            tab.goto(f"{served.address}/?token={TOKEN}")
+        if named or path != "/":
             tab.goto(served.address + path)
         return tab
 
@@ -79,7 +87,7 @@ def standing(place):
 
 
 def test_the_token_goes_from_the_address_and_the_cookie_is_not_for_scripts(visit):
-    tab = visit()
+    tab = visit(named=False)
     assert "token" not in tab.url
     assert tab.evaluate("document.cookie") == ""
     (session,) = [one for one in tab.context.cookies() if one["name"].startswith("nightstride-vet-")]
@@ -232,7 +240,7 @@ def test_the_last_verdict_is_taken_back_after_a_page_is_loaded_again(visit, plac
 
 
 def test_without_a_name_no_verdict_counts(visit, place):
-    tab = visit(f"/candidate/{MOVER}", user="")
+    tab = visit(f"/candidate/{MOVER}", named=False)
     tab.keyboard.press("r")
     tab.wait_for_function("() => document.getElementById('told').textContent.includes('Give your name first')")
     tab.wait_for_function("id => document.querySelector('article.one').dataset.id === id", arg=str(MOVER))

@@ -202,21 +202,16 @@ class TestDeployment:
         assert "https://nights.test/20240809/index.html" in left["markdown"]["data"]
         assert left["image"]["data"].startswith("data:image/png;base64,")
 
-    def test_it_waits_behind_another_run_for_as_long_as_that_takes_and_says_for_whom(self, deployed):
-        out = deployed.place / "out"
-        with lease(out) as holder:
-            run = start(deployed.folder, "nightly", night=NIGHT)
-            run.says(f"another run holds it: process {holder.pid} on {holder.host}")
-            assert run.known["state"]["type"] == "RUNNING"
-            assert run.known["parameters"]["wait_s"] is None
-        assert run.ended()[:2] == ("COMPLETED", "Completed")
-
-    def test_what_is_quarantined_is_seen_and_told(self, deployed):
+    def test_it_waits_behind_another_run_for_as_long_as_that_takes_and_what_is_quarantined_is_told(self, deployed):
         shutil.copytree(deployed.place / "raw" / "20250121", deployed.place / "raw" / "20250122")
         broken = deployed.place / "raw" / "20250122" / "broken_[x](y).fits"
         broken.write_bytes(b"SIMPLE  =                    T")
         deployed.told.clear()
-        run = start(deployed.folder, "nightly", night="2025-01-22")
+        with lease(deployed.place / "out") as holder:
+            run = start(deployed.folder, "nightly", night="2025-01-22")
+            run.says(f"another run holds it: process {holder.pid} on {holder.host}")
+            assert run.known["state"]["type"] == "RUNNING"
+            assert run.known["parameters"]["wait_s"] is None
         kind, name, message = run.ended()
         assert (kind, name) == ("COMPLETED", "Quarantined")
         assert "1 quarantined" in message
