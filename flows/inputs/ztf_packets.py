@@ -38,11 +38,12 @@ stars are 1.01 and 0.97 times as wide as this predicts."""
 STAMPS = ("cutoutDifference", "cutoutScience", "cutoutTemplate")
 
 LONGEST_S = 86_400.0
-"""Limit of plausible exposure times, s: packets hold -999 for unknown values."""
+"""Limit of plausible exposure times, s."""
 
 POSITIVE = {"t": True, "1": True, "f": False, "0": False}
 """Value of ``isdiffpos`` -> whether the source is brighter than the reference."""
 
+_UNKNOWN = -999.0  # in packets
 _FAINTEST = 60.0  # mag: limit of plausible zero points
 _MIDDLE = SIDE // 2
 _REMEDY = "fetch the packet again, or leave it out."
@@ -262,8 +263,8 @@ def read_packet(record: Mapping[str, Any], where: str) -> ZtfPacket:
         template=same["cutoutTemplate"],
         object_id=_text(record.get("objectId")),
         exposure_s=fields.within("exptime", LONGEST_S),
-        ra=fields.number("ra"),
-        dec=fields.number("dec"),
+        ra=fields.angle("ra", 0, 360),
+        dec=fields.angle("dec", -90, 90),
         magnitude=fields.number("magpsf"),
         magnitude_err=fields.number("sigmapsf"),
         zero_point=fields.within("magzpsci", _FAINTEST),
@@ -329,9 +330,18 @@ class _Fields:
         return float(value)
 
     def within(self, name: str, most: float) -> float:
-        """Return a number; NaN if it is not from 0 to ``most``: packets hold -999 for unknown values."""
+        """Return a number; NaN if it is not from 0 to ``most``: `_UNKNOWN`, for one."""
         number = self.number(name)
         return number if 0 <= number <= most else math.nan
+
+    def angle(self, name: str, least: float, most: float) -> float:
+        """Return an angle, deg; NaN if there is none."""
+        angle = self.number(name)
+        if angle == _UNKNOWN:
+            return math.nan
+        if angle < least or angle > most:
+            raise _bad(self._where, f"its {name} is {angle!r} deg, must be from {least} to {most}")
+        return angle
 
     def needed(self, name: str) -> float:
         """Return a required number."""

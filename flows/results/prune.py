@@ -136,9 +136,6 @@ def prune_by_policy(out: Path, settings: Settings, today: date) -> "Room":
             if one.reproducible:
                 freed = total((freed, room_of(out, one)))
                 take_out(out, [one])
-        if not isinstance(out, BucketPath):
-            with suppress(OSError):  # items that cannot be made again stay
-                (tiles_folder(out) / night).rmdir()
     drop_provenance(ledger)
     return freed
 
@@ -228,6 +225,8 @@ def take_out(out: Path, chosen: Sequence[Removal]) -> None:
             _remove_reason(out / one.path, ledger)
         elif one.kind in ("tiles", "report"):
             remove(out / one.path)
+    for night in {one.night for one in chosen if one.kind == "tiles"}:
+        _remove_empty(out, night)
     if any(one.kind in ("exposure", "night", "memory", "quarantine") for one in chosen):
         drop_provenance(ledger)
 

@@ -64,6 +64,12 @@ def test_numbers_that_cannot_be_are_not_known(value):
     assert identify(record(exptime=value), "a").key == found.key
 
 
+@pytest.mark.parametrize("place", [{"ra": 400.0}, {"ra": -1.0}, {"dec": -90.5}, {"dec": np.inf}])
+def test_a_place_that_is_not_on_the_sky_is_refused(place):
+    with pytest.raises(BadInput, match=r"its (ra|dec) is \S+ deg, must be from"):
+        read(**place)
+
+
 @pytest.mark.parametrize(("sign", "positive"), [("t", True), ("1", True), ("f", False), ("0", False)])
 def test_sign(sign, positive):
     packet = read(pixels=np.full((63, 63), 3.0), isdiffpos=sign)
@@ -74,7 +80,7 @@ def test_sign(sign, positive):
 
 def test_what_a_packet_does_not_tell():
     packet = read(rb=None, ra=None, magzpsci=None, seeratio=None, ssnamenr="null", science=None)
-    assert np.isnan([packet.rb, packet.ra, packet.zero_point, packet.image_fwhm]).all()
+    assert np.isnan([packet.rb, packet.ra, packet.zero_point, packet.image_fwhm, read(dec=-999.0).dec]).all()
     assert (packet.known_name, packet.science) == (None, None)
     assert read(science=np.zeros((63, 40))).science is None  # of another shape: it shows another part of the sky
 

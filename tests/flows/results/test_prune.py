@@ -62,6 +62,7 @@ def test_tiles_go_and_all_else_stays(out, night, settings):
     assert len(stores(out)) == ALL  # listing changes nothing
     take_out(out, listed)
     assert stores(out) == []
+    assert not (out / "tiles" / night).exists()
     assert (catalogues(out), list(Ledger(out).records())) == before
     (out / "staging" / "left").unlink()
     assert verify_output(out, TABLES).problems == ()
