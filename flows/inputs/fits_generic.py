@@ -185,6 +185,8 @@ def _gain(words: Keywords, mapping: KeywordMapping, unit: Unit) -> Gain:
     per_adu = electrons_per_adu(words, given.keyword)
     flag = ASSUMED_GAIN if per_adu.keyword and given.keyword is None and (unit.origin.assumed or per_adu.guess) else ""
     found = gain_of(per_adu.value, per_adu.keyword, flag, unit, exposure_time)
+    if found.origin.keyword:
+        words.required(found.origin.keyword)  # refuses several values
     note = "; ".join(part for part in (per_adu.note if found.origin.keyword else "", found.origin.note) if part)
     return Gain(found.value, found.origin._replace(note=note))
 

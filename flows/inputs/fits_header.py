@@ -313,17 +313,17 @@ def time_scale(words: Keywords, otherwise: TimeScale) -> TimeScale:
     Raises
     ------
     BadInput
-        ``unknown_time_scale``.
+        ``unknown_time_scale``; ``invalid_keyword``: it is there several times, with different values.
     """
-    found = words.find("TIMESYS")
-    if found is None:
+    if not words.has("TIMESYS"):
         return otherwise
-    name = str(found[1]).partition("(")[0].strip().upper()
+    _, value = words.required("TIMESYS")
+    name = str(value).partition("(")[0].strip().upper()
     if name not in SCALES:
         raise BadInput(
             "unknown_time_scale",
             words.where,
-            f"TIMESYS is {found[1]!r}, must be one of {', '.join(SCALES)}.",
+            f"TIMESYS is {value!r}, must be one of {', '.join(SCALES)}.",
             "correct it in the header, or name the scale in the settings, fits.time.scale.",
         )
     return SCALES[name]

@@ -189,7 +189,7 @@ def detector_of(words: Keywords, mapping: KeywordMapping) -> tuple[int, HeaderOr
     Raises
     ------
     BadInput
-        ``ambiguous_detector``: keywords and EXTNAME disagree.
+        ``ambiguous_detector``: keywords and EXTNAME disagree. ``invalid_keyword``: one has several values.
     """
     given = mapping.detector
     if given.keyword is not None:
@@ -219,4 +219,7 @@ def _number(words: Keywords, name: str) -> int | None:
     if found is None or isinstance(found[1], bool | float):
         return None
     text = str(found[1]).strip()
-    return int(text) if text.isascii() and text.isdigit() and int(text) < _MOST else None
+    if not (text.isascii() and text.isdigit() and int(text) < _MOST):
+        return None
+    words.required(name)  # refuses several values
+    return int(text)

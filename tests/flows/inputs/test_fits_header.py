@@ -308,6 +308,14 @@ def test_times_of_other_scales_are_refused(given):
     assert given in refused("unknown_time_scale", lambda: time_scale(words({"TIMESYS": given}), "utc"))
 
 
+def test_a_time_scale_given_twice_is_refused():
+    told = "TIMESYS is there 2 times with different values: 'UTC', 'TAI'"
+    assert told in refused(
+        "invalid_keyword", lambda: time_scale(words([("TIMESYS", "UTC"), ("TIMESYS", "TAI")]), "utc")
+    )
+    assert time_scale(words([("TIMESYS", "TAI"), ("TIMESYS", "TAI")]), "utc") == "tai"
+
+
 def sides(*lengths, prefix=""):
     cards = {f"{prefix}NAXIS{axis}": length for axis, length in enumerate(lengths, 1)}
     return fits.Header({f"{prefix}NAXIS": len(lengths), **cards})

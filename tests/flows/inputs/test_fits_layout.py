@@ -176,3 +176,13 @@ def test_keywords_that_differ_are_refused_with_the_setting():
     assert "[fits.detector]" in caught.value.remedy
     assert detector(KeywordMapping(detector={"keyword": "DETECTOR"}), CCDNUM=12, DETECTOR=11)[0] == 11
     assert detector(KeywordMapping(detector={"value": 5}), CCDNUM=12, DETECTOR=11)[0] == 5
+
+
+def test_a_detector_with_two_numbers_is_refused():
+    def told(*numbers):
+        return detector_of(Keywords("x", (fits.Header([("CCDNUM", number) for number in numbers]),)), KeywordMapping())
+
+    with pytest.raises(BadInput, match="CCDNUM is there 2 times with different values: 3, 4") as caught:
+        told(3, 4)
+    assert caught.value.code == "invalid_keyword"
+    assert told(3, 3)[0] == 3

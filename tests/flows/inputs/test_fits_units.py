@@ -154,3 +154,15 @@ def test_a_unit_that_settings_know_not_is_refused():
 def test_rates_hold_as_many_electrons_as_the_exposure_is_long(name, exposure_time, gain):
     unit = Unit(name, HeaderOrigin("pixel_unit"))
     assert gain_of(None, "", "", unit, exposure_time).value == gain
+
+
+def test_a_gain_with_two_values_is_refused_where_it_is_used():
+    def gain(unit, *values):
+        cards = [("NAXIS", 2), ("EXPTIME", 60.0), ("BUNIT", unit), *(("GAIN", value, "[e-/adu]") for value in values)]
+        return GENERIC.calibration((fits.Header(cards),), "x.fits", KeywordMapping(), None).gain
+
+    with pytest.raises(BadInput, match=r"GAIN is there 2 times with different values: 1\.6, 2\.0") as caught:
+        gain("adu", 1.6, 2.0)
+    assert caught.value.code == "invalid_keyword"
+    assert gain("adu", 1.6, 1.6) == 1.6
+    assert gain("electron", 1.6, 2.0) == 1
