@@ -15,6 +15,12 @@ from schemas.keyword_mapping import Instant, KeywordMapping, TimeFromHeader, Tim
 CLOCKS = ("TIME-OBS", "UTSTART", "UT-START", "UTC-OBS", "UTCSTART", "UTSHUT", "UT", "UTC", "UTIME", "TIME-BEG", "TIME")
 """Keywords for a time of day, in the order in which they are looked up."""
 
+LATER_CLOCKS: dict[str, Instant] = {
+    "UTMIDDLE": "middle", "UT-MID": "middle", "UTMID": "middle", "UTC-MID": "middle", "TIME-MID": "middle",
+    "UT-END": "end", "UTEND": "end", "UTC-END": "end", "UTCEND": "end", "UTSTOP": "end", "TIME-END": "end",
+}  # fmt: skip
+"""Keywords for a time of day of another instant than DATE-OBS, with which the time is compared."""
+
 Form = Literal["mjd", "jd", "isot"]
 """Format of a time."""
 
@@ -306,7 +312,7 @@ def _apart(asked: _Asked, found: _Found) -> Iterator[tuple[str, _Apart]]:
     words = asked.words
     for other in _others(asked):
         yield other.keyword, _Apart(words.text(other.keyword), (other.middle - found.middle) * 86400)
-    for clock in CLOCKS:
+    for clock in (*CLOCKS, *LATER_CLOCKS):
         with suppress(BadInput):
             if clock not in found.keyword.split(" + ") and (off := _off_clock(asked, found.middle, clock)) is not None:
                 yield clock, _Apart(words.text(clock), off)
@@ -328,7 +334,8 @@ def _off_clock(asked: _Asked, middle: float, clock: str) -> float | None:
     value = asked.words.find(clock)
     if value is None or (text := _clock(value[1])) is None:
         return None
-    later = (_AFTER_START[asked.at(clock, "DATE-OBS").instant] - 0.5) * asked.exposure_time_s / 86400
+    instant = LATER_CLOCKS.get(clock) or asked.at(clock, "DATE-OBS").instant
+    later = (_AFTER_START[instant] - 0.5) * asked.exposure_time_s / 86400
     shown = f"{_iso_date(math.floor(middle + later))}T{text}"
     other = asked.middle(shown, clock, "isot", "middle", asked.scale(clock, "DATE-OBS"))
     return ((other - middle - later) * 86400 + 43200) % 86400 - 43200

@@ -110,3 +110,28 @@ def test_the_image_goes_before_the_primary_header_and_a_difference_has_a_flag(pr
     assert (found, origin.flag) == (60.0, flag)
     assert ("of the primary header" in origin.note) == bool(flag)
     assert of_two_headers(60.0, primary, time={"contradictions": "ignore"})[1].flag == ""
+
+
+@pytest.mark.parametrize(
+    ("cards", "told"),
+    [
+        ([("EXPOSURE", 30.0)], ""), ([("EXPOSURE", 0.5, "[min]"), ("XPOSURE", 29.5)], ""), ([("EXPOSURE", "dark")], ""),
+        ([("EXPOSURE", 90.0)], "EXPOSURE is 90 s"), ([("XPOSURE", 28.0)], "XPOSURE is 28 s"),
+        ([("TELAPSE", 60.0, "[s] with pauses")], "TELAPSE is 60 s"), ([("COADDS", 1)], ""),
+        ([("NCOADDS", 2)], "perhaps of one part, as NCOADDS is 2"),
+    ],
+)  # fmt: skip
+def test_other_keywords_of_the_duration_are_compared(cards, told):
+    words = Keywords("x.fits", (fits.Header([("EXPTIME", 30.0, "exposure time"), *cards]),))
+    found, origin = exposure_time_of(words, KeywordMapping())
+    assert (found, origin.flag) == (30.0, "ambiguous_time" if told else "")
+    assert told in origin.note
+    sure = {"exposure_time": {"keyword": "EXPTIME", "unit": "s"}, "time": {"contradictions": "ignore"}}
+    assert exposure_time_of(words, KeywordMapping(**sure))[1].flag == ""
+
+
+def test_a_keyword_of_the_settings_and_the_sum_of_all_parts_are_not_doubted():
+    words = Keywords("x.fits", (fits.Header([("EXPTIME", 30.0, "sum of all"), ("TELAPSE", 60.0), ("COADDS", 2)]),))
+    assert exposure_time_of(words, KeywordMapping(time={"contradictions": "ignore"}))[1].flag == ""
+    mapping = KeywordMapping(exposure_time={"keyword": "TELAPSE", "unit": "s"})
+    assert (exposure_time_of(words, mapping)[0], exposure_time_of(words, mapping)[1].flag) == (60.0, "")

@@ -120,6 +120,19 @@ def test_small_contradictions_are_flagged(off):
     assert "MJD-OBS" in found.origins[0].note
 
 
+@pytest.mark.parametrize(
+    ("cards", "off"),
+    [
+        ({"UTMIDDLE": "06:36:30.5", "UT_END": "06:37:00"}, None), ({"UTMIDDLE": "06:36:00"}, "UTMIDDLE"),
+        ({"UTEND": "2026-03-02T06:36:30"}, "UTEND"), ({"TIME_END": "06:37:12"}, "TIME-END"), ({"UTCEND": 6.6}, None),
+    ],
+)  # fmt: skip
+def test_clocks_of_the_middle_and_the_end_are_compared(cards, off):
+    found = identity(DATE_OBS=START, **cards)
+    assert (seconds_off(found), flags(found)) == (pytest.approx(0, abs=1e-4), ["ambiguous_time"] if off else [])
+    assert not off or f"{off} ({cards[off.replace('-', '_')]}) differs from DATE-OBS" in found.origins[0].note
+
+
 def test_mjd_obs_is_of_the_same_moment_as_date_obs():
     cards = {"DATE_OBS": "2026-03-02T06:36:30", "MJD_OBS": 61101.275 + 30 / 86400, "UT": "06:36:30"}
     found = identity({"time": {"keyword": "DATE-OBS", "at": "middle"}}, **cards)
