@@ -61,8 +61,8 @@ def named_mask(mask: NDArray[Any], header: fits.Header) -> NDArray[np.uint16]:
 
 
 def has_named_planes(header: fits.Header) -> bool:
-    """Return whether a header numbers the planes of its mask, as Rubin's pipelines write it."""
-    return any(key.startswith("MP_") for key in header)
+    """Return whether a header numbers the planes of its mask, as Rubin's pipelines write it, with a name known here."""
+    return any(key.startswith("MP_") and key.removeprefix("MP_") in _RUBIN_NAMES for key in header)
 
 
 def translated(mask: NDArray[Any], bits: Mapping[int, MaskPlane]) -> NDArray[np.uint16]:

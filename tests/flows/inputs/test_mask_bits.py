@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from flows.inputs.mask_bits import ZTF_BITS, plain_mask, rubin_mask, translated, ztf_mask
+from flows.inputs.mask_bits import ZTF_BITS, named_mask, plain_mask, rubin_mask, translated, ztf_mask
 from schemas.pixels import UNUSABLE, MaskPlane
 
 
@@ -38,3 +38,9 @@ def test_two_bits_may_mean_the_same():
     ours = translated(np.array([[1, 2, 3]]), {0: MaskPlane.BAD, 1: MaskPlane.BAD})
     np.testing.assert_array_equal(ours, [[1, 1, 1]])
     assert ours.dtype == np.uint16
+
+
+def test_a_mask_whose_planes_are_all_unknown_is_bad_where_not_zero():
+    mask = np.array([[0, 1, 2, 4]])
+    np.testing.assert_array_equal(named_mask(mask, fits.Header({"MP_HOT": 0, "MP_COLD": 1})), [[0, 1, 1, 1]])
+    np.testing.assert_array_equal(named_mask(mask, fits.Header({"MP_HOT": 0, "MP_SAT": 1})), [[0, 0, 2, 0]])
