@@ -20,8 +20,8 @@ ASSUMPTIONS = {
     "asinh_pixels": "BSOFTEN and BOFFSET say that pixels are inverse hyperbolic sines of the flux, as in stacks of "
     "Pan-STARRS: they were made linear",
     "assumed_detector": "no keyword tells the detector: 0 was assumed",
-    "assumed_equinox": "EPOCH was taken for the equinox of the WCS, which no EQUINOX tells: if it is the date of the "
-    "image, places are off by up to half a degree",
+    "assumed_equinox": "no EQUINOX of the image tells the equinox of its WCS: EPOCH was taken for it, or the primary "
+    "header has another than 2000, taken only with INHERIT = T; places may be off by up to half a degree",
     "assumed_gain": "the header's gain was taken as electrons per adu, though no comment tells its unit, or no BUNIT "
     "that of the pixels",
     "assumed_pixel_unit": "no BUNIT: pixels were taken as adu",

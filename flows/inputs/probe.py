@@ -44,7 +44,7 @@ from flows.inputs.image_rows import Plane, PlaneRows, changed
 from flows.inputs.mask_bits import has_named_planes, named_mask, ztf_mask
 from flows.inputs.npz_llnl import read_stack_image, stack_key
 from flows.inputs.source import REFERENCE, RawExposure, Source
-from flows.inputs.wcs_cards import equinox_of_epoch, same_grid, wcs_cards
+from flows.inputs.wcs_cards import equinox_of_epoch, equinox_of_primary, same_grid, wcs_cards
 from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.psf.psf_field import stamp_ellipticity
@@ -242,7 +242,7 @@ def _read_fits(source: Source, reading: _Reading) -> RawExposure:
     extra, psf, flags = _siblings(source, reading, wcs, shape)
     if any(header.get("SIMULATE") is True for header in own):
         flags = (*flags, SIMULATED)
-    if equinox_of_epoch(own) is not None:
+    if equinox_of_epoch(own) is not None or equinox_of_primary(own) is not None:
         flags = (*flags, "assumed_equinox")
     _require_narrow(psf or calibration.psf, source.uri)
     reference = _reference(source, reading)

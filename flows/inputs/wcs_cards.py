@@ -36,6 +36,7 @@ _SMALL_PX = 0.1
 
 _IRAF = re.compile(r"WAT[12]_\d+")
 _ESSENTIAL = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
+_FRAME = ("RADESYS", "RADECSYS", "EQUINOX")
 _SINGULAR = 1e-8  # determinant over squared norm; a pixel 10,000 times longer than wide has 1e-4
 _SCALE = ("CD1_1", "CD1_2", "CD2_1", "CD2_2", "CDELT1", "CDELT2")
 
@@ -78,13 +79,15 @@ def wcs_cards(headers: tuple[fits.Header, ...], where: str, shape: tuple[int, in
         raise _missing(where, missing)
     if not any(key in header for key in _SCALE):
         raise _missing(where, ["CD1_1 or CDELT1"])
+    if not any(key in header for key in _SCALE[:4]) and (missing := [key for key in _SCALE[4:] if key not in header]):
+        raise _missing(where, missing)  # which would be 1 degree by the standard
     for one, other in (("A", "B"), ("B", "A"), ("AP", "BP"), ("BP", "AP")):
         if f"{one}_ORDER" in header and f"{other}_ORDER" not in header:
             raise _singular(where, f"{one}_ORDER is there and {other}_ORDER is not, SIP distortion has both")
     with warnings.catch_warnings():
         # Cards that break the standard in ways that wcslib repairs (RADECSYS, odd units).
         warnings.simplefilter("ignore", AstropyWarning)
-        cards = _cards(header, where)
+        cards = _cards(header, where, _primary_of(header, headers))
         try:
             world = WCS(cards, relax=True)
             centre = world.all_pix2world([[(shape[1] - 1) / 2, (shape[0] - 1) / 2]], 0)
@@ -128,6 +131,21 @@ def equinox_of_epoch(headers: tuple[fits.Header, ...]) -> float | None:
     return float(epoch) if isinstance(epoch, int | float) and epoch != 2000 and 1850 < epoch < 2150 else None
 
 
+def equinox_of_primary(headers: tuple[fits.Header, ...]) -> float | None:
+    """Return the equinox that the primary header alone gives, if it is not 2000 and the WCS is not in that header.
+
+    It is that of the WCS if this has ``INHERIT = T``; otherwise it may be that of the telescope's pointing.
+    """
+    header = next((one for one in headers if "CTYPE1" in one), None)
+    if header is None or not str(value_of(header, "CTYPE1")).startswith(("RA", "DEC")):
+        return None
+    if any(key in header for key in (*_FRAME, "EPOCH")) or (primary := _primary_of(header, headers)) is None:
+        return None
+    told = str(value_of(primary, "EQUINOX")).strip().lstrip("JB")
+    equinox = float(told) if _NUMBER.fullmatch(told) else 2000.0
+    return equinox if equinox != 2000 else None
+
+
 def pixel_scale_arcsec(cards: str) -> float:
     """Return the side of a pixel at the reference point, arcsec, from the cards of `wcs_cards`."""
     from astropy.wcs.utils import proj_plane_pixel_scales
@@ -168,13 +186,22 @@ def _matrix(cards: fits.Header, world: "WCS") -> NDArray[np.float64]:
     return np.asarray(world.pixel_scale_matrix, float)
 
 
-def _cards(header: fits.Header, where: str) -> fits.Header:
+def _primary_of(header: fits.Header, headers: tuple[fits.Header, ...]) -> fits.Header | None:
+    """Return the primary header beside that of an extension."""
+    return next((one for one in headers if one is not header and "XTENSION" not in one), None)
+
+
+def _cards(header: fits.Header, where: str, primary: fits.Header | None) -> fits.Header:
     keys = [key for key in header if _CARD.fullmatch(key) and key != "WCSAXES"]  # axes of length 1 are ignored
     if any(key.startswith("CD1_") for key in keys):
         # IRAF leaves CROTA and CDELT beside the CD matrix; the standard forbids using both.
         keys = [key for key in keys if not key.startswith(("CDELT", "CROTA", "PC"))]
     found = {key: _value(header, key, where) for key in dict.fromkeys(keys)}
     found.setdefault("EQUINOX", equinox_of_epoch((header,)))
+    if primary is not None and value_of(header, "INHERIT") is True and not any(key in header for key in _FRAME):
+        found |= {key: _value(primary, key, where) for key in _FRAME if key in primary}
+    if "A_ORDER" in found:  # astropy applies the distortion in any case, and without the suffix says so on stdout
+        found |= {key: f"{found[key]}-SIP" for key in ("CTYPE1", "CTYPE2") if str(found[key]).endswith("-TAN")}
     return fits.Header([(key, value) for key, value in found.items() if value is not None])
 
 

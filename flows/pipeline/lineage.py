@@ -22,7 +22,7 @@ from schemas.settings import Settings
 from schemas.stage import Stage
 from stages import PIPELINE
 
-INGEST_VERSION = "10"
+INGEST_VERSION = "11"
 """Changes whenever the same file would be stored as other pixels or other metadata."""
 
 SUBTRACTION_VERSION = "3"

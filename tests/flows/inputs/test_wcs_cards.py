@@ -5,7 +5,14 @@ from astropy.wcs import WCS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.inputs.wcs_cards import equinox_of_epoch, pixel_scale_arcsec, same_grid, wcs_cards, world_of
+from flows.inputs.wcs_cards import (
+    equinox_of_epoch,
+    equinox_of_primary,
+    pixel_scale_arcsec,
+    same_grid,
+    wcs_cards,
+    world_of,
+)
 from schemas.errors import BadInput
 
 SHAPE = (3080, 3072)
@@ -173,6 +180,40 @@ def test_a_card_with_two_values_is_refused():
     with pytest.raises(BadInput, match=r"CRVAL1 is there 2 times with different values: 8\.25, 151\.0") as caught:
         wcs_cards((header,), "x.fits", SHAPE)
     assert caught.value.code == "invalid_keyword"
+
+
+@pytest.mark.parametrize(
+    ("primary", "inherit", "told", "apart"),
+    [
+        ({"EQUINOX": 1950.0, "RADESYS": "FK4"}, True, 1950, 2000),
+        ({"EQUINOX": "J2026.9"}, True, 2026.9, 1000),
+        ({"EQUINOX": 1950.0, "RADESYS": "FK4"}, False, 1950, 0),
+        ({"EQUINOX": 2000.0, "RADESYS": "FK5"}, True, None, 0),
+        ({}, True, None, 0),
+    ],
+)
+def test_the_frame_of_the_primary_header_is_inherited_by_request_alone(primary, inherit, told, apart):
+    own = fits.Header({"XTENSION": "IMAGE", "INHERIT": inherit, **TAN})
+    headers = (own, fits.Header(primary))
+    assert equinox_of_primary(headers) == told
+    places = [world_of(cards).pixel_to_world(9, 9).icrs for cards in (wcs_cards(headers, "x", SHAPE), cards_of(TAN))]
+    assert places[0].separation(places[1]).arcsec == pytest.approx(apart, rel=0.5, abs=0.1)
+    own["EQUINOX"] = 2000.0
+    assert equinox_of_primary(headers) is None
+    assert wcs_cards(headers, "x", SHAPE) == cards_of(TAN, EQUINOX=2000.0)
+
+
+def test_a_distortion_that_the_projection_does_not_name_is_computed_without_a_word(capsys):
+    plain = {**SIP, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}
+    assert same_grid(cards_of(plain), cards_of(SIP), SHAPE, 1e-6)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_pixel_with_one_side_alone_has_no_place():
+    without = {key: value for key, value in TAN.items() if key not in MATRIX}
+    with pytest.raises(BadInput, match="no keyword CDELT2") as caught:
+        cards_of({**without, "CDELT1": -2e-4})
+    assert caught.value.code == "missing_wcs"
 
 
 def test_pixels_without_a_size_have_no_place():
