@@ -17,6 +17,7 @@ from flows.inputs.fits_header import (
 )
 from flows.inputs.fits_layout import extension_name
 from flows.inputs.fits_site import ASSUMED_SITE
+from flows.inputs.fits_times import DATE
 from flows.inputs.fits_units import Unit, gain_of, unit_named
 from flows.inputs.mask_bits import rubin_mask
 from schemas.errors import BadInput
@@ -96,8 +97,24 @@ def _band(words: Keywords) -> str:
 
 
 def _when(words: Keywords, exposure_time: float, longitude_deg: float) -> When:
-    """Return the middle of the exposure, from its own date or its beginning; in TAI unless TIMESYS says UTC."""
-    name, value = words.required(*_TIMES)
+    """Return the middle of the exposure, from its own date or its beginning; in TAI unless TIMESYS says UTC.
+
+    Raises
+    ------
+    BadInput
+        ``missing_time``: only dates without a time of day; ``missing_keyword``, ``invalid_keyword``.
+    """
+    # A date without a time of day does not tell when, and would be taken as midnight.
+    held = {name: str(found[1]).strip() for name in _TIMES if (found := words.find(name)) is not None}
+    told = [name for name, text in held.items() if not DATE.fullmatch(text)]
+    name, value = words.required(*(told or _TIMES))
+    if not told:
+        raise BadInput(
+            "missing_time",
+            words.where,
+            f"{name} is {value!r}, a date without a time of day, and there is none of {', '.join(_TIMES)} with one.",
+            "write the time of day into it (YYYY-MM-DDThh:mm:ss).",
+        )
     form, at = _TIMES[name]
     return middle(
         str(value).strip() if form == "isot" else words.number(name),
@@ -111,10 +128,13 @@ def _when(words: Keywords, exposure_time: float, longitude_deg: float) -> When:
     )
 
 
-def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, _wcs: str | None) -> HeaderCalibration:
+def _calibration(headers: Headers, where: str, _mapping: KeywordMapping, wcs: str | None) -> HeaderCalibration:
     words = _keywords(headers, where)
     unit = _unit(words)
     nano, counts = unit == "nJy", unit.startswith(("adu", "electron"))
+    of_unit = None if nano else Unit(unit, HeaderOrigin("pixel_unit", "BUNIT")).zero_point(wcs)
+    if of_unit is not None:  # another unit of flux, to which no gain or saturation of counts applies
+        return HeaderCalibration(unit, of_unit, 0.0, None, None, _psf(words))
     # GAIN and SATURATE refer to raw counts (e-/ADU, ADU) even if the pixels are nJy.
     gain = words.optional("GAINNJY" if nano else "GAIN", least=0)
     if counts:

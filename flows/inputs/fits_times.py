@@ -41,7 +41,9 @@ DAY_NUMBERS: dict[str, Literal["mjd", "jd"]] = {
 }  # fmt: skip
 """Other keywords that hold a day number, and its format."""
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+"""A date without a time of day."""
+
 _CLOCK = re.compile(r"(?P<h>\d{1,2})[: ](?P<m>\d{1,2})[: ](?P<s>\d{1,2}(\.\d*)?)Z?")
 
 _AFTER_START: dict[Instant, float] = {"start": 0.0, "middle": 0.5, "end": 1.0}  # in exposure times
@@ -214,7 +216,7 @@ def _usual(asked: _Asked) -> _Found:
 def _written(asked: _Asked, keyword: str) -> _Found:
     """Return the time that the keyword of a date gives."""
     text = asked.words.text(keyword)
-    return _dated(asked, text) if _DATE.fullmatch(text) else asked.found(keyword, text, "isot", (keyword,))
+    return _dated(asked, text) if DATE.fullmatch(text) else asked.found(keyword, text, "isot", (keyword,))
 
 
 def _standard(asked: _Asked) -> _Found:
@@ -269,7 +271,7 @@ def _clock(value: Any) -> str | None:
 def _other(asked: _Asked, name: str) -> _Found | None:
     """Return the time from a keyword of the standard; None if it is absent, or only a date."""
     (form, instant), found = STANDARD[name], asked.words.find(name)
-    if found is None or (form == "isot" and _DATE.fullmatch(str(found[1]).strip())):
+    if found is None or (form == "isot" and DATE.fullmatch(str(found[1]).strip())):
         return None
     value = str(found[1]).strip() if form == "isot" else asked.words.number(name)
     # MJD-OBS is the same instant as DATE-OBS, whichever that is.

@@ -316,3 +316,19 @@ def test_other_time_systems_are_honoured_and_unknown_ones_refused(system, ahead)
     assert (tai.midpoint_mjd_tai - other.midpoint_mjd_tai) * 86400 == pytest.approx(ahead, abs=1e-3)
     with pytest.raises(BadInput, match="TIMESYS"):
         RUBIN.identity(planes("IMAGE", "MASK", **cards, TIMESYS="MARS"), "x", KeywordMapping())
+
+
+def test_a_date_without_a_time_of_day_is_not_midnight():
+    beside = planes("IMAGE", "MASK", **{"DATE-OBS": "2026-01-20", "MJD-OBS": 61060.125})
+    alone = planes("IMAGE", "MASK", **{"DATE-OBS": "2026-01-20"})
+    other = RUBIN.identity(beside, "x", KeywordMapping())
+    assert other.midpoint_mjd_tai == pytest.approx(61060.125 + other.exposure_time_s / 2 / 86400, abs=1e-9)
+    with pytest.raises(BadInput, match="DATE-OBS is '2026-01-20', a date without a time of day") as caught:
+        RUBIN.identity(alone, "x", KeywordMapping())
+    assert caught.value.code == "missing_time"
+
+
+@pytest.mark.parametrize(("unit", "zero_point"), [("uJy", 23.9), ("Jy", 8.9), ("nanomaggy", 22.5)])
+def test_other_units_of_flux_have_their_own_zero_point(unit, zero_point):
+    found = calibration(BUNIT=unit, GAIN=1.5, SATURATE=6e4, MAGZERO=27.0, MAGZPUNC=0.02)
+    assert found[1:5] == (pytest.approx(zero_point, abs=1e-3), 0.0, None, None)
