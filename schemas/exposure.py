@@ -39,7 +39,10 @@ ASSUMPTIONS = {
     "no_zero_point": "no zero point: fluxes are null",
     "planes_left_out": "extensions of the file are by name and sides its mask, science image or the like, and were not "
     "used",
-    "psf_differs": "the PSF of the header differs from that of the stars by more than 25 %",
+    "psf_differs": "the PSF of the header differs from that of the stars by more than 25 %, or that of a stamp by more "
+    "than half, as of an oversampled one",
+    "science_differs": "by its WCS, BUNIT or noise the science image is not on the pixels or in the unit of the "
+    "difference image: trails may be taken for what is at rest, and missed",
     "template_band": "the header of the template that was subtracted has another band: stars of other colours may be "
     "left",
     "uneven_background": "the background changes over the image by more than a fifth of the noise: it was made even",
@@ -59,6 +62,7 @@ TOLD_BY = {
     "no_time": "[fits.time]",
     "no_zero_point": "[fits.zero_point]",
     "planes_left_out": "planes in [fits]",
+    "science_differs": "the science image that belongs to it, or none: planes in [fits], or a manifest",
     "template_band": "a template of the same band, or aliases in [fits.band]",
     "unknown_unit": "pixel_unit in [fits]",
 }

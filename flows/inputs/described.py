@@ -36,6 +36,9 @@ _FAINT = 8.0  # minimum peak of a star, times the noise
 _UNSURE = 0.05  # errors added to those of width (relative) and 1 / beta if from few faint stars
 _FIELD_STARS = 200  # maximum number of stars used for the PSF's variation over the image
 _SAME_WIDTH = 0.25  # relative: the seeing in a header may be of another moment, but not more different
+_SAME_STAMP = 0.5  # of a stamp: the PSF of a difference image may differ, one with other pixels does so more
+_STEP = 4  # pixels between those of which the noise of the science image is taken
+_SCIENCE_NOISE = (0.2, 50.0)  # times that of the difference image, beyond which the science image has another unit
 
 
 def described(raw: RawExposure) -> tuple[ExposureInfo, dict[str, Any]]:
@@ -104,6 +107,8 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
         flags.add("uneven_background")
     if "science" not in planes and abs(background) > _PEDESTAL * noise:
         flags.add("high_background")
+    if "science" in planes and _has_other_scale(planes["science"], state.usable, noise):
+        flags.add("science_differs")
     shape = raw.planes["difference"].shape
     masked = 1 - counts.good / math.prod(shape)
     if masked > _MOSTLY:
@@ -124,6 +129,16 @@ def _seen(raw: RawExposure, planes: Mapping[str, Any], state: PixelState, counts
         flags=tuple(sorted(flags)),
     )
     return _Seen(info, image, levels)
+
+
+def _has_other_scale(science: NDArray[np.float32], usable: NDArray[np.bool_], noise: float) -> bool:
+    """Return whether the noise of a science image says that its unit is another than that of the difference image."""
+    some, seen = science[::_STEP, ::_STEP], usable[::_STEP, ::_STEP]
+    seen = seen & np.isfinite(some)
+    if not seen.any():
+        return False
+    _, theirs = background_and_noise(some, seen)
+    return theirs > 0 and not _SCIENCE_NOISE[0] < theirs / noise < _SCIENCE_NOISE[1]
 
 
 def _as_defined(psf: PsfModel) -> PsfModel:
@@ -152,7 +167,10 @@ def _psf(planes: Mapping[str, Any], usable: NDArray[np.bool_], raw: RawExposure)
     given = raw.psf
     if given is not None and given.flatness_err < UNKNOWN_FLATNESS:
         stars = _stars(planes["science"], usable, raw.saturation) if "science" in planes else []
-        return _varying(_as_defined(given), stars, raw, given), ()
+        known, of_stars = _as_defined(given), psf_of(stars)
+        limit = _SAME_WIDTH if given.source == "header" else _SAME_STAMP
+        differs = of_stars is not None and abs(known.fwhm_px / of_stars.fwhm_px - 1) > limit
+        return _varying(known, stars, raw, given), ("psf_differs",) if differs else ()
     seen = stars_psf(planes, usable, raw.saturation, faint=given is None)
     if given is not None:
         if seen is None:

@@ -125,6 +125,46 @@ def _image(headers: Headers, where: str, others: set[int]) -> int:
     )
 
 
+_OF_FILES = {**PLANES, "psf": re.compile(r".*PSF")}
+"""The same of planes in files of their own."""
+
+
+def plane_images(headers: Headers, plane: str) -> list[int]:
+    """Return the HDUs of a plane's own file that may hold it.
+
+    They are the only image, or those with a name of such a plane; for a science image or a template else those that by
+    their names are neither another plane nor a difference image; otherwise all images.
+    """
+    images = [index for index, header in enumerate(headers) if is_image(header)]
+    names = {index: extension_name(headers[index]).upper() for index in images}
+    named = [index for index in images if _OF_FILES[plane].match(names[index])]
+    if len(images) > 1 and not named and plane in ("science", "template"):
+        named = [index for index in images if not (names[index] in DIFFERENCE_NAMES or _OTHER.fullmatch(names[index]))]
+    return named if len(images) > 1 and named else images
+
+
+def plane_image(headers: Headers, plane: str, where: str) -> int:
+    """Return the HDU of a plane in a file of its own.
+
+    Raises
+    ------
+    BadInput
+        ``no_image``; ``ambiguous_image``: several images may be that plane.
+    """
+    images = plane_images(headers, plane)
+    if len(images) == 1:
+        return images[0]
+    if not images:
+        raise no_image(where)
+    told = ", ".join(f"{index} ({extension_name(headers[index]) or 'no name'})" for index in images)
+    raise BadInput(
+        "ambiguous_image",
+        where,
+        f"it is given for the plane {plane!r}, and several of its images may be that: {told}.",
+        "write the plane to a file of its own.",
+    )
+
+
 def likely_planes(headers: Headers, layout: Mapping[str, int]) -> Mapping[int, str]:
     """Return HDU -> plane of unused images that by name and shape may be planes of the exposure."""
     searched = layout.get("difference")

@@ -21,7 +21,7 @@ from flows.inputs.files import (
     read_bytes,
     read_failures,
 )
-from flows.inputs.fits_damage import damage
+from flows.inputs.fits_damage import damage, value_of
 from flows.inputs.fits_generic import GENERIC
 from flows.inputs.fits_header import (
     FitsFormat,
@@ -33,12 +33,12 @@ from flows.inputs.fits_header import (
     has_large_image,
     image_shape,
     is_image,
-    no_image,
 )
 from flows.inputs.fits_io import MOST_BEHIND, Extent, FitsContent, read_extent, read_headers, unzipped
-from flows.inputs.fits_layout import mapping_for, require_variance
+from flows.inputs.fits_layout import mapping_for, plane_image, plane_images, require_variance
 from flows.inputs.fits_rows import FitsRows
 from flows.inputs.fits_rubin import RUBIN
+from flows.inputs.fits_units import unit_named
 from flows.inputs.fits_ztf import ZTF, is_ztf_mask
 from flows.inputs.image_rows import Plane, PlaneRows, changed
 from flows.inputs.mask_bits import has_named_planes, named_mask, ztf_mask
@@ -238,8 +238,8 @@ def _read_fits(source: Source, reading: _Reading) -> RawExposure:
     planes: dict[str, Plane] = {"difference": difference, "mask": _no_mask(difference)}
     for plane, index in layout.items():
         if plane != "difference":
-            planes[plane] = _plane(plane, content.image(index), headers[index], form, source.uri)
-    extra, psf, flags = _siblings(source, reading, wcs, shape)
+            planes[plane] = _plane(plane, content.image(index), _planes_of(headers, index), form, source.uri)
+    extra, psf, flags = _siblings(source, reading, wcs, calibration.pixel_unit, shape)
     if any(header.get("SIMULATE") is True for header in own):
         flags = (*flags, SIMULATED)
     if equinox_of_epoch(own) is not None or equinox_of_primary(own) is not None:
@@ -270,7 +270,8 @@ def _reference(source: Source, reading: _Reading) -> "Reference | None":
     saturation = form.saturation(content.headers, uri, mapping)
     usable = np.isfinite(pixels) & (pixels < (np.inf if saturation is None else saturation))
     if "mask" in layout:
-        mask = _plane("mask", content.image(layout["mask"]), content.headers[layout["mask"]], form, uri)
+        where = layout["mask"]
+        mask = _plane("mask", content.image(where), _planes_of(content.headers, where), form, uri)
         usable &= (mask[:] & np.uint16(UNUSABLE)) == 0
     try:
         band = form.band(content.headers, uri, mapping)
@@ -335,7 +336,7 @@ def _plane(plane: str, pixels: Plane, header: fits.Header, form: FitsFormat, whe
 
 
 def _siblings(
-    source: Source, reading: _Reading, wcs: str | None, shape: tuple[int, ...]
+    source: Source, reading: _Reading, wcs: str | None, unit: str, shape: tuple[int, ...]
 ) -> tuple[dict[str, Plane], PsfModel | None, tuple[str, ...]]:
     """Read planes from separate files, the PSF stamp among them."""
     planes: dict[str, Plane] = {}
@@ -346,12 +347,10 @@ def _siblings(
             continue
         require = partial(_require_sides, plane, uri, shape)
         content = reading.content(uri, require if plane != "template" else lambda _: None)
-        index = next((index for index, header in enumerate(content.headers) if is_image(header)), None)
-        if index is None:
-            raise no_image(uri)
+        index = plane_image(content.headers, plane, uri)
         header = content.headers[index]
         if plane == "template" and not _aligned(wcs, content.headers, uri, image_shape(header)):
-            flags = ("template_not_aligned",)
+            flags = (*flags, "template_not_aligned")
             continue
         require(content.headers)
         if plane == "variance":
@@ -362,18 +361,20 @@ def _siblings(
             ellipticity = stamp_ellipticity(real_image(pixels[:], uri), moffat_mixture(fwhm, beta))
             psf = PsfModel(fwhm_px=fwhm, beta=beta, source="stamp", variation=ellipticity)
         elif plane == "mask":
-            planes["mask"] = _foreign_mask(pixels, content.headers, header)
+            planes["mask"] = _foreign_mask(pixels, content.headers, index)
         else:
             planes[plane] = _real(pixels, uri)
+        if plane == "science" and _differs(wcs, unit, header, uri):
+            flags = (*flags, "science_differs")
     return planes, psf, flags
 
 
 def _require_sides(plane: str, uri: str, shape: tuple[int, ...], headers: Headers) -> None:
     """Refuse a sibling that does not fit an image of ``shape``, before its pixels are read."""
-    image = next(filter(is_image, headers), None)
-    if image is None:
+    images = plane_images(headers, plane)
+    if len(images) != 1:
         return
-    theirs = image_shape(image)
+    theirs = image_shape(headers[images[0]])
     if plane != "psf":
         if theirs != shape:
             raise _other_shape(plane, uri, theirs, shape)
@@ -415,10 +416,26 @@ def _stamp(stamp: NDArray[np.float32], where: str) -> tuple[float, float]:
         ) from error
 
 
-def _foreign_mask(pixels: Plane, headers: Headers, header: fits.Header) -> Plane:
+def _foreign_mask(pixels: Plane, headers: Headers, index: int) -> Plane:
+    header = _planes_of(headers, index)
     is_ztf = not has_named_planes(header) and any(map(is_ztf_mask, headers))
     bits = ztf_mask if is_ztf else named_mask
     return changed(pixels, lambda some: bits(some, header), "uint16")
+
+
+def _differs(wcs: str | None, unit: str, science: fits.Header, uri: str) -> bool:
+    """Return whether a science image has another unit than the difference image, or by its WCS other pixels."""
+    theirs = unit_named(str(value_of(science, "BUNIT") or ""))
+    try:
+        aligned = _aligned(wcs, (science,), uri, image_shape(science))
+    except BadInput:  # nothing else of its WCS is used
+        aligned = True
+    return not aligned or ("unknown" not in (unit, theirs) and theirs != unit)
+
+
+def _planes_of(headers: Headers, index: int) -> fits.Header:
+    """Return the header that numbers the planes of a mask: its own, or else the primary one."""
+    return next(filter(has_named_planes, (headers[index], headers[0])), headers[index])
 
 
 def _aligned(wcs: str | None, headers: Headers, uri: str, shape: tuple[int, ...]) -> bool:

@@ -164,7 +164,7 @@ _NOTES = {
     "ambiguous_time": "time in doubt", "asinh_pixels": "pixels made linear",
     "colour_mosaic": "pixels of three colours", "planes_left_out": "extensions not used",
     "mostly_masked": "mostly masked", "psf_differs": "PSF of header and stars differ",
-    "high_background": "background far from 0",
+    "high_background": "background far from 0", "science_differs": "science image of other pixels or unit",
     "template_band": "template of another band", "uneven_background": "background made even",
     "unknown_unit": "unit not known",
 }  # fmt: skip

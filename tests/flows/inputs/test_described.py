@@ -1,5 +1,7 @@
 """What pixels tell of an exposure."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from flows.pipeline.search_array import ArrayFacts, _raw
 from kernels.psf.gaussian_mixture import moffat_mixture
 from kernels.trails.trail_model import trail_image
 from schemas.errors import BadInput
+from schemas.exposure import PsfModel
 from schemas.pixels import UNUSABLE, WINDOW
 
 SHAPE = (260, 240)
@@ -40,6 +43,22 @@ def test_a_background_far_from_zero_is_in_doubt_unless_the_science_image_is_anot
     given = {"difference": difference + np.float32(40), "mask": np.zeros(SHAPE, np.uint16)}
     info, _ = described(_raw(given | ({beside: stars} if beside else {}), ArrayFacts()))
     assert ("high_background" in info.flags) == (beside != "science")
+
+
+@pytest.mark.parametrize(("scale", "differs"), [(1, False), (10, False), (0.1, True), (1e-9, True), (1e6, True)])
+def test_a_science_image_with_another_noise_has_a_flag(planes, scale, differs):
+    difference, stars = planes
+    given = {"difference": difference, "mask": np.zeros(SHAPE, np.uint16), "science": stars * np.float32(scale)}
+    assert ("science_differs" in described(_raw(given, ArrayFacts()))[0].flags) is differs
+
+
+@pytest.mark.parametrize(("times", "differs"), [(1.0, False), (1.4, False), (2.0, True), (0.45, True)])
+def test_a_stamp_of_other_pixels_differs_from_the_stars(planes, times, differs):
+    difference, stars = planes
+    given = {"difference": difference, "mask": np.zeros(SHAPE, np.uint16), "science": stars}
+    width = described(_raw(given, ArrayFacts()))[0].psf.fwhm_px
+    raw = replace(_raw(given, ArrayFacts()), psf=PsfModel(fwhm_px=times * width, beta=3.0, source="stamp"))
+    assert ("psf_differs" in described(raw)[0].flags) is differs
 
 
 @pytest.mark.parametrize("large", [False, True])

@@ -11,6 +11,7 @@ from flows.inputs.wcs_cards import wcs_cards
 from schemas.errors import BadInput, Retryable
 from schemas.exposure import ExposureKey
 from schemas.keyword_mapping import KeywordMapping
+from schemas.pixels import MaskPlane
 from schemas.settings import Settings
 from tests.support.forced import WCS_HEADER
 
@@ -202,3 +203,54 @@ def test_a_sibling_without_an_image_is_named(write_ztf, tmp_path, plane):
     with pytest.raises(BadInput) as caught:
         read_fits(Source(write_ztf(), ((plane, str(tmp_path / "empty.fits")),)), MAPPING)
     assert (caught.value.code, caught.value.where) == ("no_image", str(tmp_path / "empty.fits"))
+
+
+@pytest.mark.parametrize(
+    ("plane", "names", "value"),
+    [
+        ("science", ("MASK", "SCI"), 2),
+        ("science", ("BKG", ""), 2),
+        ("mask", ("SCI", "DQ"), 1),
+        ("mask", ("A", "B"), None),
+    ],
+)
+def test_a_plane_is_found_in_a_file_of_several_images(write_ztf, tmp_path, plane, names, value):
+    difference, path = write_ztf(), str(tmp_path / "planes.fits")
+    with fits.open(difference) as file:
+        shape = file[1].shape
+    images = [fits.ImageHDU(np.full(shape, fill, "f4"), name=name) for fill, name in zip((1, 2), names, strict=True)]
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(path)
+    if value is not None:
+        assert read_fits(Source(difference, ((plane, path),)), MAPPING).planes[plane].max() == value
+        return
+    with pytest.raises(BadInput, match=r"given for the plane 'mask', .* 1 \(A\), 2 \(B\)") as caught:
+        read_fits(Source(difference, ((plane, path),)), MAPPING)
+    assert (caught.value.code, caught.value.where) == ("ambiguous_image", path)
+
+
+def test_the_primary_header_may_number_the_planes_of_a_mask(write_ztf, tmp_path):
+    difference, path = write_ztf(), str(tmp_path / "planes.fits")
+    with fits.open(difference) as file:
+        mask = fits.ImageHDU(np.full(file[1].shape, 1 << 5, "i4"), name="MASK")
+    fits.HDUList([fits.PrimaryHDU(header=fits.Header({"MP_SAT": 5})), mask]).writeto(path)
+    assert read_fits(Source(difference, (("mask", path),)), MAPPING).planes["mask"].max() == MaskPlane.SAT
+
+
+@pytest.mark.parametrize(
+    ("cards", "differs"),
+    [
+        (lambda _: {"BUNIT": "DN"}, False),
+        (lambda _: {"BUNIT": "electron"}, True),
+        (lambda _: {"BUNIT": "wavelets"}, False),
+        (lambda wcs: wcs | {"CTYPE2": "x"}, False),
+        (lambda wcs: wcs | {"CRPIX1": wcs["CRPIX1"] + 0.2}, False),
+        (lambda wcs: wcs | {"CRPIX1": wcs["CRPIX1"] + 1}, True),
+        (lambda wcs: wcs | {"CD1_1": -wcs["CD1_1"]}, True),
+    ],
+)
+def test_a_science_image_in_another_unit_or_of_other_pixels_has_a_flag(write_ztf, tmp_path, cards, differs):
+    difference, path = write_ztf(BUNIT="adu"), str(tmp_path / "science.fits")
+    wcs = dict(fits.Header.fromstring(read_fits(Source(difference), MAPPING).wcs_header, sep="\n"))
+    with fits.open(difference) as file:
+        fits.PrimaryHDU(file[1].data, fits.Header(cards(wcs))).writeto(path)
+    assert ("science_differs" in read_fits(Source(difference, (("science", path),)), MAPPING).flags) is differs
