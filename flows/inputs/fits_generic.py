@@ -1,7 +1,8 @@
 """FITS files of any instrument, read through the keyword mapping in the settings."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from astropy.time import Time
@@ -29,12 +30,34 @@ from kernels.psf.flux_error import UNKNOWN_FLATNESS
 from kernels.sky.times import night_label
 from schemas.errors import BadInput, Misconfigured
 from schemas.exposure import ExposureKey, PsfModel
-from schemas.keyword_mapping import FromHeader, KeywordMapping
+from schemas.keyword_mapping import BandFromHeader, FromHeader, KeywordMapping
 
 ASINH_PIXELS = "asinh_pixels"
 """Exposure flag: the pixels were inverse hyperbolic sines (BSOFTEN), and were made linear."""
 
 _TENTHS_PER_DAY = 864_000
+
+
+def given_mapping(mapping: KeywordMapping, given: Iterable[tuple[str, str]]) -> KeywordMapping:
+    """Return a mapping in which the values of a manifest are constants, so that no keyword has to tell them.
+
+    Numbers out of range stay out: they are refused where they replace those of the header, by the names of columns.
+    """
+    known: dict[str, FromHeader] = {}
+    for name, value in given:
+        with suppress(BadInput):
+            if name == "band":
+                known[name] = BandFromHeader(value=value)
+            elif name in _COUNTED:
+                known[name] = FromHeader(value=as_integer(value, name, "", _COUNTED[name]))
+            elif name in _MEASURED:
+                known[name] = FromHeader(value=as_number(value, name, "", _MEASURED[name]))
+    return mapping.model_copy(update=known)
+
+
+_COUNTED = {"visit": 2**42, "detector": 2**9}
+_MEASURED = {"zero_point": -math.inf, "gain": LEAST_GAIN, "saturation": 0.0}
+"""Columns of a manifest in the mapping, with the limit above whole numbers and the minimum of others."""
 
 
 def _matches(_headers: Headers) -> bool:

@@ -22,7 +22,7 @@ from flows.inputs.files import (
     read_failures,
 )
 from flows.inputs.fits_damage import damage, value_of
-from flows.inputs.fits_generic import GENERIC
+from flows.inputs.fits_generic import GENERIC, given_mapping
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
@@ -183,7 +183,8 @@ def fits_identity(source: Source, mapping: KeywordMapping) -> Identity:
     with open_part(source.uri) as file:
         headers = read_headers(file, source.uri)
     with damage(source.uri):  # a card is parsed only when it is accessed
-        return changed_identity(format_of(headers).identity(headers, source.uri, mapping), source)
+        known = given_mapping(mapping, source.overrides)
+        return changed_identity(format_of(headers).identity(headers, source.uri, known), source)
 
 
 def read_fits(source: Source, mapping: KeywordMapping, scratch: Path | None = None) -> RawExposure:
@@ -217,7 +218,7 @@ class _Reading(NamedTuple):
 
 
 def _read_fits(source: Source, reading: _Reading) -> RawExposure:
-    mapping, content = reading.mapping, reading.content(source.uri)
+    mapping, content = given_mapping(reading.mapping, source.overrides), reading.content(source.uri)
     headers = content.headers
     form = format_of(headers)
     identity = changed_identity(form.identity(headers, source.uri, mapping), source)

@@ -14,7 +14,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from flows.inputs.described import FAINT_STARS, FewStars, described, few_stars, stars_psf
 from flows.inputs.files import open_part
 from flows.inputs.fits_damage import damage
-from flows.inputs.fits_generic import GENERIC
+from flows.inputs.fits_generic import GENERIC, given_mapping
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
@@ -208,7 +208,7 @@ def _unheaded(source: Source, settings: Settings) -> Inspection:
 
 def _read(source: Source, headers: Headers, settings: Settings) -> tuple[_Read, NightstrideError | None]:
     """Return the readable content of the headers, and the first error, which is also that of a run."""
-    form, uri, mapping = format_of(headers), source.uri, settings.fits
+    form, uri, mapping = format_of(headers), source.uri, given_mapping(settings.fits, source.overrides)
     known, first = _Read(form, headers, _named(mapping) if form is GENERIC else frozenset()), None
     for step in (_layout, _identity, _wcs, _calibration):
         try:

@@ -372,3 +372,15 @@ def test_planes_that_are_left_out_are_flagged(write, sky):
     )
     assert "planes_left_out" in flagged.flags
     assert "planes_left_out" not in used.flags
+
+
+def test_what_a_manifest_gives_no_keyword_has_to_tell(write):
+    given = {"visit": "77", "detector": "5", "band": "z", "zero_point": "26.5", "gain": "2.5", "saturation": "3e4"}
+    absent = dict.fromkeys(("RUN", "CHIP", "FILTER", "ZP", "EGAIN", "SATLEVEL"))
+    source = Source(write(**absent).uri, overrides=tuple(given.items()))
+    info = info_of(source)
+    assert (info.visit, info.detector, info.band) == (77, 5, "z")
+    assert (info.zero_point, info.gain, info.saturation) == (26.5, 2.5, 3e4)
+    assert not {"assumed_detector", "assumed_gain", "no_zero_point"} & set(info.flags)
+    with pytest.raises(BadInput, match="detector is '512', must be a whole number from 0 to 511"):
+        info_of(Source(write().uri, overrides=(("detector", "512"),)))
