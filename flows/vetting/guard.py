@@ -195,7 +195,7 @@ class Guard:
 
     def _from_own_page(self, headers: Mapping[str, str]) -> bool:
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and _place_of(origin) != headers.get("host", "").lower():
             return False
         if headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return False
@@ -207,6 +207,14 @@ class Guard:
         place = place if place.isascii() and place.isprintable() and "\\" not in place else "/"
         cookie = f"{self._doors.cookie}={self._session}; Path=/; HttpOnly; SameSite=Strict"
         return [(b"location", place.encode()), (b"set-cookie", cookie.encode())]
+
+
+def _place_of(origin: str) -> str | None:
+    """Return the host and port of an origin; None if it is not one."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # an address in brackets that is none
+        return None
 
 
 def _short(length: str) -> bool:

@@ -94,6 +94,7 @@ CHANGES = (("/user", {"user": "eve"}), ("/verdict", {"id": str(source_id(101, 0)
         {"x-csrf-token": "0" * 64},
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://localhost:9999"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
