@@ -8,7 +8,8 @@ import typer
 
 from flows.cli.command import is_quiet
 from flows.cli.options import AsJson, Config, refusals
-from flows.runtime.words import counted
+from flows.runtime.words import counted, typed
+from schemas.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +46,7 @@ def inspect(
     from flows.storage.object_store import configure
 
     console, found = (
-        Console(stderr=as_json, highlight=False, markup=False, soft_wrap=True, quiet=is_quiet()),
+        Console(stderr=as_json, highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=is_quiet()),
         list[Inspection](),
     )
     console.width = max(console.width, _WIDTH)
@@ -63,9 +64,8 @@ def inspect(
             from flows.storage.atomic import write_file
 
             write_file(write.absolute(), settings_text(found).encode(), write.absolute().parent)
-            console.print(
-                f"Written: {write}. Look for CHECK in it; then: nightstride run FILES --out OUT --config {write}"
-            )
+            after = f"nightstride run FILES --out OUT --config {typed(write)}"
+            console.print(f"Written: {printable(str(write))}. Look for CHECK in it; then: {after}")
     if as_json:
         told = {"files": [one.values() for one in found], **apart._asdict(), "written": str(write) if write else None}
         typer.echo(json.dumps(told))
@@ -96,7 +96,7 @@ def _show(one: "Inspection", console: "Console") -> None:
 
     from schemas.exposure import ASSUMPTIONS, TOLD_BY
 
-    console.print(f"\n{one.uri}" + (f" ({one.form})" if one.form else ""), style="bold")
+    console.print(f"\n{printable(one.uri)}" + (f" ({one.form})" if one.form else ""), style="bold")
     if one.quantities:
         table = Table(box=None, pad_edge=False)
         for name in ("what", "value", "unit", "keyword", "note"):

@@ -1,6 +1,5 @@
 """Summary of a run on the terminal, in ten lines or as a full table."""
 
-import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.text import Text
 
 from flows.results.page.words import count as how_many
 from flows.results.quality.judge import failure, told
+from flows.runtime.words import typed
 from flows.storage.bucket_path import located
 from flows.storage.layout import catalogs_folder
 from schemas.errors import NightstrideError
@@ -49,7 +49,7 @@ def show_night(summary: RunSummary, console: Console, out: Path | None = None) -
     wrong = list(_wrong(summary))
     room = LINES - len(found) - len(following)
     if len(wrong) > room:
-        every = f"nightstride status {'OUT' if out is None else shlex.quote(str(out))} --json"
+        every = f"nightstride status {'OUT' if out is None else typed(out)} --json"
         more = (
             f"{len(wrong) - room + 1:,} more troubles: {every} lists those of all exposures; --verbose shows warnings"
         )
@@ -142,7 +142,7 @@ def _wrong(summary: RunSummary) -> Iterator[str]:
 def _next(summary: RunSummary, out: Path | None) -> Iterator[str]:
     """Yield the next steps."""
     yield from (f"page: {page}" for page in _pages(summary))
-    folder = shlex.quote(str(out))
+    folder = "OUT" if out is None else typed(out)
     if out is not None and summary.detections:
         yield f"Next: nightstride explain {folder} ID, nightstride vet {folder}; --verbose shows all figures."
     elif out is not None and summary.exposures.quarantined + summary.exposures.failed:

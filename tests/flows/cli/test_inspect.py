@@ -21,6 +21,15 @@ def test_flags_and_extensions_name_the_settings_that_help(cameras):
     assert "flag no_zero_point: no zero point: fluxes are null (settings: [fits.zero_point])" in said
 
 
+def test_names_of_files_are_shown_as_they_are_without_control_characters(cameras, tmp_path):
+    path = tmp_path / "a:on:\x1b[31m.fits"
+    path.write_bytes(b"SIMPLE  = nonsense")
+    said = nightstride("inspect", path).stdout
+    assert said.count(r"a:on:\x1b[31m.fits") == 2
+    written = nightstride("inspect", cameras["sip"].path, "--write", tmp_path / "my camera.toml").stdout
+    assert f"--config '{tmp_path}/my camera.toml'" in written
+
+
 def test_json_is_the_last_line(cameras):
     done = nightstride("inspect", cameras["mosaic_3"].path, cameras["mosaic_7"].path, "--json")
     first, second = done.summary["files"]

@@ -248,6 +248,8 @@ def test_without_orbits_no_tracklet_is_said_to_be_of_no_known_object(tmp_path):
 def test_a_folder_with_a_space_is_quoted():
     next_line = in_short(Path("my out"), nights=("20260101",))[-1]
     assert next_line.startswith("Next: nightstride explain 'my out' ID, nightstride vet 'my out';")
+    next_line = in_short(Path("-out"), nights=("20260101",))[-1]
+    assert next_line.startswith("Next: nightstride explain ./-out ID, nightstride vet ./-out;")
 
 
 def publish_tracklets(out, night, rows):
