@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated, Any, TextIO
+from io import TextIOWrapper
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
@@ -38,6 +39,8 @@ def main() -> None:
     clearing thousands of modules.
     """
     global _code
+    if sys.stdout is not None and sys.stdout.errors == "strict":  # letters that the terminal's encoding lacks
+        cast(TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
     try:
         app()
     except SystemExit as end:

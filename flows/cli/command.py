@@ -56,7 +56,7 @@ def console(stderr: bool = False) -> "Console":
     """Return a console for tables and progress bars; it prints nothing with ``-q``."""
     from rich.console import Console
 
-    return Console(stderr=stderr, quiet=_Voice.quiet)
+    return Console(stderr=stderr, quiet=_Voice.quiet, emoji=False)  # a path may contain :on:
 
 
 _SHARED: dict[str, Any] = {

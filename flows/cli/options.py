@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -14,7 +14,7 @@ import typer
 
 from flows.cli import complete
 from flows.cli.command import is_quiet, is_verbose
-from schemas.errors import Misconfigured, NightstrideError, exit_code
+from schemas.errors import Misconfigured, NightstrideError, exit_code, printable
 from schemas.night_range import NightRange
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def output_folder(given: str) -> Path:
     if not str(given):
         raise typer.BadParameter("it is empty: name a folder, or '.' for this one.")
     if "://" not in str(given):
-        return Path(given)
+        return _text_path(given)
     from flows.storage.bucket_path import located
     from flows.storage.object_store import PROTOCOL, configure
 
@@ -78,6 +78,16 @@ def output_folder(given: str) -> Path:
         return located(str(given))
     except Misconfigured as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _text_path(given: str) -> Path:
+    """Return the path of a folder; refuse a name that is not text, which libraries and results cannot hold."""
+    with suppress(FileNotFoundError):  # the working folder was removed
+        try:
+            str(Path(given).absolute()).encode()
+        except UnicodeEncodeError as error:
+            raise typer.BadParameter(f"{printable(given)}: the bytes of its path are not UTF-8.") from error
+    return Path(given)
 
 
 class NoNight(typer.BadParameter):
@@ -206,9 +216,9 @@ def conclude(summary: "RunSummary", as_json: bool, out: Path | None = None) -> N
         fields = {"summary": summary.model_dump(mode="json"), "exit_code": summary.exit_code}
         LOGGER.log(level, "run ended", extra=fields)
     if is_quiet():
-        show_troubles(summary, Console(stderr=True))
+        show_troubles(summary, Console(stderr=True, emoji=False))
     elif run_name() is None or not as_json:
-        target = Console(stderr=as_json)
+        target = Console(stderr=as_json, emoji=False)
         if is_verbose():
             show_summary(summary, target)
         else:

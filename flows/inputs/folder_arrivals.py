@@ -93,6 +93,8 @@ class FolderArrivals:
         self._seen: dict[str, _Seen] = {}
         self._waiting = 0
         self._listed = False
+        if not uri:  # which would be the working folder
+            raise Misconfigured("no_such_input", "the folder", "has an empty name.", "name it, or '.' for this one.")
         if "://" not in uri and not self._fs.isdir(self._path):
             raise Misconfigured("no_such_input", uri, "there is no such folder.", "make it, or correct the path.")
 

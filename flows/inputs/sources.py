@@ -138,6 +138,10 @@ def _matches(fs: Any, pattern: str) -> list[str]:
 
 
 def _located(given: str) -> tuple[Any, str]:
+    if not given:  # which would be the working folder
+        raise Misconfigured(
+            "no_such_input", "an input", "is empty, as from an unset variable.", "name it, or '.' for this folder."
+        )
     if "://" in given:
         refuse_credentials(given, "the URL of an input")
     try:

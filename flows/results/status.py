@@ -300,6 +300,9 @@ STATES = ("done", "outdated", "quarantined", "failed")
 MOST = 20
 """Maximum number of troubles of a night, and of missing files, that are listed; the rest are counted."""
 
+WIDTH = 80
+"""Least width of the table, characters: in narrower terminals, or with ``COLUMNS=0``, its cells would be empty."""
+
 LIVE_S = 7 * 86400.0
 """Delay, s: exposures of which half became catalogues later than this after their shutter closed are an archive."""
 
@@ -312,6 +315,7 @@ def show_status(status: Status, console: Console) -> None:
     for one in status.nights:
         counts = (str(one.exposures.get(state, 0)) for state in STATES)
         table.add_row(one.night, *counts, f"{one.detections:,}", _lag(one.lag_s))
+    console.width = max(console.width, WIDTH)
     console.print(table)
     for one in status.nights:
         for model, count in one.models.items():

@@ -107,6 +107,13 @@ def test_a_process_ends_with_its_code_though_nobody_reads(streams, command, code
     assert (run.returncode, run.stderr) == (code, "")
 
 
+def test_letters_that_the_encoding_of_the_terminal_lacks_are_escaped():
+    begin = "import sys\nimport flows.cli.app as module\nmodule.app = lambda: print('tcp://\\u2026')\nmodule.main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    run = subprocess.run([sys.executable, "-c", begin], capture_output=True, check=True, env=environment)
+    assert run.stdout == b"tcp://\\u2026\n"
+
+
 def test_bad_usage_is_exit_code_2():
     assert CliRunner().invoke(app, ["nonsense"]).exit_code == 2
 

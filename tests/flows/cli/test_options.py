@@ -61,6 +61,16 @@ def test_local_and_in_a_bucket(tmp_path):
     assert output_folder("s3://bucket/out") == BucketPath("s3://bucket/out")
 
 
+def test_a_folder_whose_name_is_not_text_is_refused(tmp_path, monkeypatch):
+    name = os.fsdecode(b"out\xff")
+    with pytest.raises(typer.BadParameter, match="not UTF-8"):
+        output_folder(name)
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(typer.BadParameter, match="not UTF-8"):
+        output_folder("out")
+
+
 def test_a_bucket_needs_no_settings_that_the_command_line_completes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for kind in ("CA", "CERT", "KEY"):

@@ -9,6 +9,7 @@ from tests.support.cli import nightstride
         ((), "Missing argument"),
         (("arriving",), "--out"),
         (("nowhere", "--out", "x"), "there is no such folder"),
+        (("", "--out", "x"), "has an empty name"),
         (("kafka://me:secret@host:1/topic", "--out", "x"), "holds a password"),
         (("s3://me:secret@bucket/in", "--out", "x"), "holds a password"),
         (("arriving", "--out", "x", "--queue", "0"), "--queue"),

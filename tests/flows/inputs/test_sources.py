@@ -182,6 +182,7 @@ def test_what_does_not_exist(tmp_path):
     assert "gone" in refused("no_such_input", tmp_path / "gone")
     refused("no_such_input", tmp_path / "*.fits")
     refused("no_such_input", "nonsense://bucket/x")
+    assert "is empty, as from an unset variable" in refused("no_such_input", "")
 
 
 def test_nothing_to_do(tmp_path):

@@ -286,6 +286,13 @@ def shown(status):
     return console.file.getvalue()
 
 
+@pytest.mark.parametrize("width", [0, 20])
+def test_in_a_narrow_terminal_the_table_has_its_content(width):
+    console = Console(file=io.StringIO(), width=width)
+    show_status(Status((NightStatus("20260101", {"done": 7}, 1234, None, {}, ()),), None, None), console)
+    assert {"20260101", "1,234"} <= set(console.file.getvalue().split())
+
+
 def test_a_night_is_a_row_with_its_troubles_below():
     troubles = tuple(Trouble(uri=f"{number}", code="deadline", message=f"late {number}") for number in range(MOST + 2))
     lag = Percentiles(n=3, p50=31.24, p99=600)
