@@ -212,15 +212,15 @@ def _forked(own: _Own) -> _Process:
     import prefect.main  # noqa: F401
 
     fork = get_context("fork")
-    begun = fork.Event()
-    process = fork.Process(target=_serve_forked, args=(own.listener, own.words.fileno(), begun.wait), daemon=True)
+    begun = fork.Semaphore(0)  # setting an event would wait for ever for a process that was killed while it waits
+    process = fork.Process(target=_serve_forked, args=(own.listener, own.words.fileno(), begun.acquire), daemon=True)
     process.start()
 
     def end() -> None:
         process.kill()
         process.join()
 
-    return _Process(begun.set, lambda: process.exitcode, end)
+    return _Process(begun.release, lambda: process.exitcode, end)
 
 
 @cache

@@ -46,6 +46,19 @@ def test_a_server_of_our_own_answers_and_ends_with_its_parent(prefect_api, tmp_p
         pytest.fail("the server outlives its parent")
 
 
+def test_a_server_that_is_killed_while_it_waits_keeps_nobody_waiting():
+    code = (
+        "import psutil, time\nfrom flows.nights.cluster.prefect_server import PrefectServer\nserver = PrefectServer()\n"
+        "(child,) = psutil.Process().children()\n"
+        "while child.num_threads() < 2 or child.status() != psutil.STATUS_SLEEPING:\n    pass\n"
+        "time.sleep(0.5)\nchild.kill()\nserver.begin()\nprint('begun', flush=True)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    arguments = [sys.executable, "-P", "-c", code]
+    run = subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert (run.stdout, run.returncode) == ("begun\n", 0), run.stderr
+
+
 def test_who_does_not_know_its_password_gets_nothing(prefect_api):
     url, password = prefect_api["PREFECT_API_URL"], prefect_api["PREFECT_API_AUTH_STRING"]
     for given, status in ((None, 401), ("nightstride:", 401), (password[:-1], 401), (password, 200)):
