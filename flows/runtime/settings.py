@@ -249,7 +249,7 @@ def _from_file(config: Path | None) -> dict[str, Any]:
     require_there(path, "another settings file (TOML) with --config.")
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise Misconfigured(
             "settings_file",
             str(path),
@@ -263,7 +263,11 @@ def _unreadable(error: Exception) -> str:
         return error.strerror or "the system does not say why"
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8, which TOML is written in"
+    if isinstance(error, RecursionError):
+        return "its lists or tables lie too deep within each other"
     place = re.search(r"line \d+, column \d+", str(error))
+    if place is not None and str(error).startswith(("Cannot overwrite", "Cannot declare")):
+        return f"a name is given for the second time before {place[0]}"
     return f"it is not TOML at {place[0]}" if place is not None else "it is not TOML: its end comes too early"
 
 

@@ -46,6 +46,9 @@ def test_other_variables_of_ours_are_no_settings(monkeypatch):
         ("[tiles]\nsize = 4\n", "tiles.size", r"in \[tiles\]\. To fix, choose one of tile, chunk, codec"),
         ("[tils]\ntile = 4\n", "tils", r"no such section\. To fix, write 'tiles'; known are fits, tiles,"),
         ("[tiles\n", "bad.toml", r"cannot be read: it is not TOML at line 1, column 7\. To fix, correct it"),
+        ("[tiles]\ntile = 9\ntile = 8\n", "bad.toml", "a name is given for the second time before line 3, column 9"),
+        ("[tiles]\n[tiles]\n", "bad.toml", "a name is given for the second time before line 2, column 7"),
+        (f"a = {2000 * '['}", "bad.toml", "its lists or tables lie too deep within each other"),
         ("[tiles]\ntile = 'x", "bad.toml", "cannot be read: it is not TOML: its end comes too early"),
     ],
 )
