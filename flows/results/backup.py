@@ -22,6 +22,7 @@ from flows.storage.ledger import Ledger
 from flows.storage.ledger_local import INDEX, as_it_is, named
 from flows.storage.writing import writing
 from schemas.dataset import TableOf
+from schemas.dia_source import DIA_SOURCE
 from schemas.errors import BadInput, Misconfigured, NightstrideError
 from schemas.received_alert import RECEIVED_ALERT
 
@@ -223,7 +224,9 @@ def _copy_ledger(source: Path, to: Path, totals: _Totals) -> None:
         _take_database(path, to / path.name, totals)
     if source / INDEX in there:  # a night without records has no file: one of before must not come back
         for gone in {path.name for path in to.glob("*.sqlite")} - {path.name for path in there}:
-            (to / gone).unlink()
+            detections = catalogs_folder(source.parent) / DIA_SOURCE.name / f"night={Path(gone).stem}"
+            if not any(detections.glob("*.parquet")):  # otherwise it is lost, and nowhere else
+                (to / gone).unlink()
 
 
 def _take_database(path: Path, target: Path, totals: _Totals) -> None:
@@ -248,10 +251,25 @@ def copy_database(path: Path, target: Path) -> int | None:
     os.close(os.open(staged, os.O_CREAT | os.O_RDWR, MODE))
     with named(path):
         as_it_is(path, partial(_copy_in_parts, to=staged))
+        _require_whole(staged)
     # Of before: what has changed since is copied by the next backup.
     os.utime(staged, ns=(found.st_atime_ns, found.st_mtime_ns))
     publish_file(staged, target)
     return found.st_size
+
+
+def _require_whole(staged: Path) -> None:
+    """Remove a copy with damaged pages, which SQLite copies as they are, and raise: one of before may be whole."""
+    try:
+        with closing(sqlite3.connect(f"{staged.absolute().as_uri()}?immutable=1", uri=True)) as copy:
+            found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            error = sqlite3.DatabaseError(found)
+            error.sqlite_errorname = "SQLITE_CORRUPT"
+            raise error
+    except sqlite3.Error:
+        staged.unlink()
+        raise
 
 
 def _copy_in_parts(uri: str, to: Path) -> None:

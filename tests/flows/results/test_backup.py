@@ -163,6 +163,29 @@ def test_a_damaged_ledger_is_named(out, tmp_path):
     assert caught.value.code == "damaged_ledger"
 
 
+@pytest.mark.parametrize("first", [1, 4])  # pages that stay: SQLite copies all others as they are
+def test_a_database_with_damaged_pages_does_not_replace_its_backup(out, tmp_path, first):
+    backup_output(out, tmp_path / "to")
+    (path,) = (out / "ledger").glob("2*.sqlite")
+    before = (tmp_path / "to/ledger" / path.name).read_bytes()
+    content = path.read_bytes()
+    path.write_bytes(content[: first * 4096] + b"x" * (len(content) - first * 4096))
+    with pytest.raises(Misconfigured, match=path.name) as caught:
+        backup_output(out, tmp_path / "to")
+    assert caught.value.code == "damaged_ledger"
+    assert (tmp_path / "to/ledger" / path.name).read_bytes() == before
+    assert not list((tmp_path / "to").rglob(f"*{STAGED}"))
+
+
+def test_a_lost_ledger_stays_in_the_backup(out, tmp_path):
+    backup_output(out, tmp_path / "to")
+    (path,) = (out / "ledger").glob("2*.sqlite")
+    path.unlink()
+    backup_output(out, tmp_path / "to")
+    _, found = restore_output(tmp_path / "to", tmp_path / "new", TABLES)
+    assert (Ledger(tmp_path / "new").count(), found.problems) == (ALL, ())
+
+
 def test_a_ledger_in_the_middle_of_a_change_is_copied_as_before_it(out, tmp_path):
     night = next(Ledger(out).records()).night
     with closing(sqlite3.connect(out / "ledger" / f"{night}.sqlite", isolation_level=None)) as other:
