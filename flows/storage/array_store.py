@@ -331,7 +331,7 @@ def read_attributes(path: Path) -> ArrayAttributes:
                 "use the version of nightstride that wrote it, or another --out.",
             )
         return ArrayAttributes.model_validate(found)
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise _damaged(path, f"metadata cannot be read: {type(error).__name__}: {error}.") from error
 
 

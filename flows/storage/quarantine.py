@@ -87,7 +87,7 @@ class Quarantine:
         for file in sorted(self._root.glob(names)):
             try:
                 found.append((file, QuarantineRecord.model_validate_json(file.read_bytes())))
-            except (FileNotFoundError, ValidationError):
+            except (FileNotFoundError, IsADirectoryError, ValidationError):
                 continue
         return found
 

@@ -291,14 +291,14 @@ def _attributes(path: Path) -> TileAttributes:
                 "use the version of nightstride that wrote it, or run the exposure again into another --out.",
             )
         return TileAttributes.model_validate(attributes)
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise _damaged(path, f"metadata cannot be read: {type(error).__name__}: {error}.") from error
 
 
 def _open_array(path: Path, plane: ArrayOf, info: ExposureInfo) -> ShardedArray:
     try:
         array = ShardedArray.open(path / plane.name)
-    except (OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
         raise _damaged(path, f"plane {plane.name} cannot be opened: {type(error).__name__}: {error}.") from error
     if array.shape != info.shape or array.dtype != plane.dtype:
         raise _damaged(path, f"plane {plane.name} is {array.dtype} {array.shape}, not {plane.dtype} {info.shape}.")

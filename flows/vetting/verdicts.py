@@ -123,7 +123,7 @@ class VerdictStore:
         for line in lines:
             try:
                 yield VerdictRecord.model_validate(json.loads(line))
-            except (ValueError, ValidationError):
+            except (ValueError, RecursionError, ValidationError):
                 self.unreadable += 1
 
     def _append(self, record: VerdictRecord) -> VerdictRecord:

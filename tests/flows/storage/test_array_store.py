@@ -88,6 +88,9 @@ def test_a_missing_and_a_later_one_are_told(tmp_path):
     file.write_text(json.dumps(content))
     with pytest.raises(Misconfigured, match="schema version 9"):
         read_attributes(path)
+    file.write_text(5000 * "[")
+    with pytest.raises(BadInput, match="metadata cannot be read: RecursionError"):
+        read_attributes(path)
 
 
 def test_a_large_array_is_mapped_from_a_file_that_vanishes(tmp_path, monkeypatch):

@@ -23,6 +23,14 @@ def test_keeps_reason_and_remedy(tmp_path):
     assert record.when.endswith("+00:00")
 
 
+def test_what_is_no_record_is_passed_over(tmp_path):
+    quarantine = Quarantine(tmp_path)
+    quarantine.put(ERROR, "/data/a.fits")
+    (tmp_path / "quarantine/folder.json").mkdir()
+    (tmp_path / "quarantine/other.json").write_text("{")
+    assert [record.source_uri for record in quarantine.list()] == ["/data/a.fits"]
+
+
 def test_one_record_per_source(tmp_path):
     quarantine = Quarantine(tmp_path)
     quarantine.put(ERROR, "/data/a.fits")

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -343,7 +343,9 @@ def test_missing_and_damaged_shards_are_noticed(tmp_path, damage, shard):
 
 
 @pytest.mark.parametrize("name", ["zarr.json", "difference/zarr.json", "mask/zarr.json"])
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{"), lambda path: path.write_text("[]")])
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, *(partial(Path.write_text, data=one) for one in ("{", "[]", 5000 * "["))]
+)
 def test_missing_and_damaged_metadata(tmp_path, name, damage):
     write_exposure(tmp_path / "x.zarr", info((60, 60)), pixels((60, 60)), SMALL, "d")
     damage(tmp_path / "x.zarr" / name)

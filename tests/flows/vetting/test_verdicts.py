@@ -91,7 +91,7 @@ def test_many_vetters_at_once_lose_nothing(tmp_path):
     assert len(lines(tmp_path)) == 4 * 50
 
 
-@pytest.mark.parametrize("torn", [b'{"id": "12', b"\xff\xfe", b"null", b'{"id": "x"}'])
+@pytest.mark.parametrize("torn", [b'{"id": "12', b"\xff\xfe", b"null", b'{"id": "x"}', 5000 * b"["])
 def test_what_a_killed_process_left_is_passed_over(tmp_path, torn):
     store = VerdictStore(tmp_path)
     add(store, 1)
