@@ -81,13 +81,26 @@ def output_folder(given: str) -> Path:
 
 
 def _text_path(given: str) -> Path:
-    """Return the path of a folder; refuse a name that is not text, which libraries and results cannot hold."""
+    """Return the path of a folder.
+
+    Refused are a name that is not text, which libraries and results cannot hold, and a link that leads to itself.
+    """
     with suppress(FileNotFoundError):  # the working folder was removed
         try:
             str(Path(given).absolute()).encode()
         except UnicodeEncodeError as error:
             raise typer.BadParameter(f"{printable(given)}: the bytes of its path are not UTF-8.") from error
+    if _is_loop(Path(given)):
+        raise typer.BadParameter(f"{given} is a link that leads to itself.")
     return Path(given)
+
+
+def _is_loop(link: Path) -> bool:
+    try:
+        link.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 class NoNight(typer.BadParameter):
@@ -190,9 +203,12 @@ def refusals(as_json: bool = False) -> Iterator[None]:
         raise typer.Exit(exit_code(error)) from caught
 
 
+_NO_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+
+
 def _unseen(error: OSError) -> Misconfigured | None:
     """Return the error for a path that is not accessible or not possible; None for another failure."""
-    if error.filename is None or error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
+    if error.filename is None or error.errno not in _NO_PATH:
         return None
     return Misconfigured(
         "not_readable", str(error.filename), f"cannot be looked at: {os.strerror(error.errno)}.",
