@@ -63,7 +63,7 @@ def link_tracklets(inputs: Mapping[str, Any], context: Context) -> pa.Table:
 
 STAGE = Stage(
     name="link_tracklets",
-    version="9",
+    version="10",
     per="night",
     needs=(DIA_SOURCE,),
     gives=TRACKLET_SOURCE,

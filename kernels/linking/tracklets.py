@@ -351,13 +351,15 @@ def _completed(
         at, rank = np.nonzero(near < len(epoch.rows))
         near, row = near[at, rank], some[at]
         member, one, other = epoch.rows[near], i[row], j[row]
-        share = np.minimum(epoch.density[near] * room(detections, one, other, way[row], member, widely), 1.0)
+        area = room(detections, one, other, way[row], member, widely)
+        share = np.minimum(epoch.density[near] * area, 1.0)
         share *= chance_of_direction(detections, member)
         share *= chance_of_magnitude(detections, one, other, member, epoch.per_mag[near])
         if epoch.trails.directed.any():
             directed = has_direction(detections, one) & has_direction(detections, other)
             share *= np.where(directed, epoch.trails.alike[near], 1.0)
-        fits = (share < 1) & look_alike(detections, one, member) & look_alike(detections, member, other)
+        fits = np.isfinite(area) & (share < 1)
+        fits &= look_alike(detections, one, member) & look_alike(detections, member, other)
         order = np.flatnonzero(fits)[np.lexsort((share[fits], row[fits]))]
         best = order[np.unique(row[order], return_index=True)[1]]
         members[row[best]], shares[row[best]] = member[best], share[best]

@@ -4,6 +4,7 @@ from scipy.stats import norm
 
 from kernels.linking.brightness import chance_of_magnitude, density_of_magnitudes, least_chance_of_magnitude
 from kernels.linking.detections import detections_at, detections_of
+from kernels.linking.tracklets import find_tracklets
 
 
 def of_magnitudes(magnitude):
@@ -58,3 +59,18 @@ def test_magnitudes_in_other_bands_are_compared_as_those_of_asteroids():
     found = detections_of(columns, ["g", "r", "zg", None]).magnitude
     assert found.tolist() == [19.45, 20, 20, 20]
     assert detections_of(columns).magnitude.tolist() == [20] * 4
+
+
+def test_what_lies_off_the_way_is_not_linked_however_alike_its_magnitude():
+    found = 0
+    for seed in range(3, 7):
+        rng = np.random.default_rng(seed)
+        hours = np.array([0.0, 0.01, 1.2, 1.21, 5.0]).repeat(30)
+        ra, dec, magnitude = 180 + rng.uniform(-3, 3, 150), rng.uniform(-3, 3, 150), rng.uniform(15, 21, 150)
+        ra[::30], dec[::30], magnitude[::30] = 180 + 0.02 * hours[::30], 0.01 * hours[::30], 19.0
+        ra[90] = 176.0  # of the mover in the fourth exposure
+        detections = detections_at(ra, dec, 60000 + hours / 24, np.full(150, 0.2), magnitude=magnitude)
+        tracklets = find_tracklets(detections, np.ones(150, bool))
+        found += (0, 30, 60, 120) in {one.members for one in tracklets}
+        assert all(one.motion.rms < 2 for one in tracklets)
+    assert found == 4
