@@ -18,7 +18,9 @@ _NIGHT_GAP = 0.25  # d without detections
 _EPOCH_GAP = 1.0 / 86400  # d between detections of one exposure
 _DENSITY_OF = 8  # neighbours used to measure the local density
 _SPARSE, _PARTS = 40, 24  # exposures of a detection or so that are distinguished; parts of the night if there are more
+_MOST_PARTS, _FASTEST = 50, 70.0  # parts of a night in which nothing is seen twice, deg / day
 _VISITS, _WORK = 8, 5e7  # visits of a field that are all tried; more if they take less work
+_WORK_OF_PARTS = 1e8  # the same for parts of a night
 _LEAST_ROWS = 50  # minimum number of detections per exposure assumed for the work
 _SAME_FIELD = 0.75  # of the radius: maximum distance of the centres
 _COMB, _STEP, _STRIDE = 6, 4, 4  # exposures tried together; distance to the next; factor by which they get sparser
@@ -30,14 +32,15 @@ _SKY = 4 * math.pi * math.degrees(1) ** 2  # deg^2
 class SkyEpoch(NamedTuple):
     """Detections of one exposure, by their indices, with the density around each, per deg^2.
 
-    All lie within ``radius``, arcsec, of ``centre``; ``sigma`` is the median error of their positions. ``trails`` are
-    theirs; ``per_mag`` is the share of them in a magnitude, around that of each.
+    All lie within ``radius``, arcsec, of ``centre``, and within ``days`` around ``mjd``; ``sigma`` is the median error
+    of their positions. ``trails`` are theirs; ``per_mag`` is the share of them in a magnitude, around that of each.
     """
 
     rows: Indices
     vectors: Floats
     density: Floats
     mjd: float
+    days: float
     sigma: float
     tree: Any
     centre: Floats
@@ -71,14 +74,29 @@ def split_nights(mjd: Floats, usable: NDArray[np.bool_]) -> list[Indices]:
 def epochs_of(detections: SkyDetections, night: Indices) -> list[SkyEpoch]:
     """Return the exposures of a night, by time.
 
-    Where nearly all of many detections have times of their own, equal parts of the night stand for exposures.
+    Where nearly all of many detections have times of their own, parts of the night stand for exposures: those in which
+    nothing can have been seen twice, or equal ones if these are too many.
     """
     mjd = detections.mjd[night]
     starts = np.flatnonzero(np.diff(mjd) > _EPOCH_GAP) + 1
     if len(starts) >= _SPARSE and len(night) < 2 * len(starts):
-        ends = np.linspace(mjd[0], mjd[-1], _PARTS + 1)[1:-1]
-        starts = np.unique(np.searchsorted(mjd, ends, side="right"))
+        starts = _parts_of(detections.vectors[night], mjd, starts)
     return [_epoch(detections, part) for part in np.split(night, starts) if len(part)]
+
+
+def _parts_of(vectors: Floats, mjd: Floats, starts: Indices) -> Indices:
+    """Return where parts of a night begin, but for the first, given where its exposures do."""
+    begin, found = 0, list[int]()
+    for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(mjd)], strict=True):
+        days = mjd[start:stop, None] - mjd[begin:start]
+        apart = arc(np.linalg.norm(vectors[start:stop, None] - vectors[begin:start], axis=2))
+        if (apart <= _FASTEST * days * 3600).any():
+            begin = start
+            found.append(start)
+        if len(found) >= _MOST_PARTS:
+            ends = np.linspace(mjd[0], mjd[-1], _PARTS + 1)[1:-1]
+            return np.unique(np.searchsorted(mjd, ends, side="right"))
+    return np.array(found, np.intp)
 
 
 def epoch_numbers(detections: SkyDetections, epochs: list[SkyEpoch]) -> Indices:
@@ -95,8 +113,10 @@ def seen_often(epochs: list[SkyEpoch]) -> NDArray[np.bool_]:
     often = np.zeros(len(epochs), np.bool_)
     for place in range(len(epochs)):
         field = _field(epochs, place)
-        visits, rows = int(field.sum()), max(float(size[field].mean()), _LEAST_ROWS)
-        often[place] = visits > _VISITS and visits**3 * rows**2 > _WORK
+        visits, rows, work = int(field.sum()), float(size[field].mean()), _WORK_OF_PARTS
+        if epochs[place].days <= len(epochs[place].rows) * _EPOCH_GAP:  # one exposure
+            rows, work = max(rows, _LEAST_ROWS), _WORK
+        often[place] = visits > _VISITS and visits**3 * rows**2 > work
     return often
 
 
@@ -176,4 +196,5 @@ def _epoch(detections: SkyDetections, index: Indices) -> SkyEpoch:
     radius = float(arc(float(np.linalg.norm(vectors - centre, axis=1).max())))
     sigma = float(np.median(detections.sigma[index]))
     trails, per_mag = trails_of(detections, index), density_of_magnitudes(detections.magnitude[index])
-    return SkyEpoch(index, vectors, density, float(mjd.mean()), sigma, tree, centre, radius, trails, per_mag)
+    days = float(np.ptp(mjd))
+    return SkyEpoch(index, vectors, density, float(mjd.mean()), days, sigma, tree, centre, radius, trails, per_mag)

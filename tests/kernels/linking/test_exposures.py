@@ -3,6 +3,7 @@ import pytest
 
 from kernels.linking.detections import detections_at
 from kernels.linking.exposures import SkyEpoch, combs_of, epoch_numbers, epochs_of, seen_often, split_nights
+from kernels.linking.tracklets import find_tracklets
 from kernels.sky.positions import unit_vectors
 
 
@@ -22,9 +23,8 @@ def exposures(mjd):
 def fields(number, rows, ra=10.0, radius=3600.0):
     """Exposures of one field that have so many detections each."""
     (centre,) = unit_vectors(np.array([ra]), np.array([0.0]))
-    return [
-        SkyEpoch(np.arange(rows), None, None, float(n), 0.2, None, centre, radius, None, None) for n in range(number)
-    ]
+    one = SkyEpoch(np.arange(rows), None, None, 0.0, 0.0, 0.2, None, centre, radius, None, None)
+    return [one._replace(mjd=float(n)) for n in range(number)]
 
 
 def test_nights_are_six_hours_apart_and_have_two_detections_at_least():
@@ -48,18 +48,42 @@ def test_detections_up_to_a_second_apart_are_of_one_exposure():
     ("exposed", "detections", "parts"),
     [
         (40, 40, 40),
-        (41, 41, 24),  # each has its own time: parts of the night
-        (41, 79, 24),
         (41, 80, 41),  # two each, or nearly
         (41, 82, 41),
-        (60, 60, 24),
+        (3000, 3000, 24),  # each has its own time: equal parts of the night
     ],
 )
 def test_rows_with_times_of_their_own_are_put_together_where_there_are_many(exposed, detections, parts):
-    mjd = np.sort(np.concatenate([np.arange(exposed), np.arange(detections - exposed)])) * 0.004
+    mjd = np.sort(np.concatenate([np.arange(exposed), np.arange(detections - exposed)])) * min(0.004, 0.3 / exposed)
     found = exposures(mjd)
     assert len(found) == parts
     assert [row for one in found for row in one] == list(range(detections))
+
+
+@pytest.mark.parametrize(("exposed", "detections"), [(41, 41), (41, 79), (60, 60)])
+def test_in_a_part_of_a_night_nothing_is_seen_twice(exposed, detections):
+    mjd = np.sort(np.concatenate([np.arange(exposed), np.arange(detections - exposed)])) * 0.004
+    rows, found = at(mjd), exposures(mjd)
+    assert [row for one in found for row in one] == list(range(detections))
+    assert len(found) < exposed
+    for one in found:
+        apart = np.linalg.norm(rows.vectors[one][:, None] - rows.vectors[one], axis=2)
+        days = np.abs(mjd[one][:, None] - mjd[one])
+        assert ((apart > np.radians(69) * days) | (days == 0)).all()
+
+
+def test_movers_of_fields_that_are_seen_one_after_the_other_are_linked_with_one_detection_a_visit():
+    field, visit = np.arange(14).repeat(4), np.tile(np.arange(4), 14)
+    hours = field * 0.5 + visit * 0.1
+    ra, dec = 50 + 6.0 * field + 0.01 * hours, 5 + 0.003 * hours
+    tracklets = find_tracklets(detections_at(ra, dec, 60000 + hours / 24, np.full(56, 0.2)), np.ones(56, bool))
+    assert [one.members for one in tracklets] == [tuple(range(n, n + 4)) for n in range(0, 56, 4)]
+
+
+def test_parts_of_a_night_are_all_tried_where_they_hold_little():
+    parts = [one._replace(days=0.01) for one in fields(50, 28)]
+    assert not seen_often(parts).any()
+    assert seen_often([one._replace(days=0.01) for one in fields(50, 29)]).all()
 
 
 def test_each_detection_has_the_number_of_its_exposure():
