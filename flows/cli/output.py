@@ -467,7 +467,7 @@ def link(
     from flows.inputs.orbit_file import read_orbits
     from flows.results import linking
     from flows.results.detection_table import left_out_words, read_detections
-    from flows.results.link_nights import link_over_nights, require_heliolinx
+    from flows.results.link_nights import link_over_nights, require_heliolinx, unknown_places
     from flows.storage.folder import require_apart, require_ending, require_folder
 
     links, names, notes = None, None, list[str]()
@@ -484,6 +484,7 @@ def link(
         if catalogue is not None:
             names = linking.name_tracklets(tracklets, linking.name_detections(detections, catalogue))
             summary = summary.model_copy(update={"known": sum(map(bool, names))})
+            notes = unknown_places(detections.obscode)
         if nights is not None:
             links, notes = link_over_nights(detections, tracklets, stationary, nights)
             summary = summary.with_links(links)

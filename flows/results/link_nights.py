@@ -80,7 +80,7 @@ def link_over_nights(
         heliolinx is not installed, failed, or took too long; there are too many tracklets.
     """
     require_heliolinx()
-    notes = _unknown(table.obscode)
+    notes = unknown_places(table.obscode)
     links: list[Link] = []
     rate = PAIR_RATE
     single, alone = _without_copies(table, tracklets)
@@ -113,7 +113,8 @@ def _without_copies(
     return list(groups), first == np.arange(len(first))
 
 
-def _unknown(codes: NDArray[np.str_]) -> list[str]:
+def unknown_places(codes: NDArray[np.str_]) -> list[str]:
+    """Return a warning if the places of some observatories are not known."""
     unknown = sorted(set(codes.tolist()) - set(OBSERVATORIES))
     if not unknown:
         return []

@@ -110,7 +110,7 @@ def name_detections(table: DetectionTable, catalogue: OrbitCatalogue) -> list[st
 
     Exposures are identified by observatory and time. An object is searched for within the sum of 2 arcsec, the effect
     of rounded elements and three times the error of the detection; along its motion the uncertainty of its orbit is
-    added, at most 30 arcsec.
+    added, at most 30 arcsec. Of several orbits of an object the one that tells its place best is used.
     """
     own, names = table.detections, np.full(len(table.ids), "", object)
     if not len(names):
@@ -120,17 +120,17 @@ def name_detections(table: DetectionTable, catalogue: OrbitCatalogue) -> list[st
         np.stack([np.unique(table.obscode, return_inverse=True)[1], own.mjd]), axis=1, return_inverse=True
     )
     for rows in np.split(np.argsort(exposure, kind="stable"), np.cumsum(np.bincount(exposure))[:-1]):
-        place = OBSERVATORIES.get(str(table.obscode[rows[0]]), OBSERVATORIES[GEOCENTRE])
-        observer = observer_at(float(own.mjd[rows[0]]), place, table.scale)
+        code = str(table.obscode[rows[0]])
+        observer = observer_at(float(own.mjd[rows[0]]), OBSERVATORIES.get(code, OBSERVATORIES[GEOCENTRE]), table.scale)
         middle = own.vectors[rows].mean(axis=0)
         middle /= max(float(np.linalg.norm(middle)), 1e-9)
         radius = np.degrees(np.arccos(np.clip(own.vectors[rows] @ middle, -1, 1)).max()) + _MATCH_MOST / 3600
-        index, seen = catalogue.seen(observer, middle, float(radius))
-        uncertainty = np.minimum(catalogue.uncertainty(index, observer, seen), _MATCH_MOST)
-        known = (seen.ra, seen.dec, seen.angle, uncertainty)
-        wide = near_radius(_MATCH_RADIUS, seen.distance, _MATCH_MOST)
-        for one in match_ephemerides((ra[rows], dec[rows], own.sigma[rows]), known, wide):
-            names[rows[one.detection]] = catalogue.orbits.designation[index[one.known]].decode("ascii")
+        known = catalogue.in_field(observer, code, middle, float(radius))
+        uncertainty = np.minimum(known.uncertainty, _MATCH_MOST)
+        places = (known.seen.ra, known.seen.dec, known.seen.angle, uncertainty)
+        wide = near_radius(_MATCH_RADIUS, known.seen.distance, _MATCH_MOST)
+        for one in match_ephemerides((ra[rows], dec[rows], own.sigma[rows]), places, wide):
+            names[rows[one.detection]] = known.names[one.known]
     return list(names)
 
 

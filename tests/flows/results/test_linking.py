@@ -347,6 +347,12 @@ def test_tracklets_of_known_objects_are_named(table, tmp_path):
     assert (result.exit_code, found["tracklets"], found["known"]) == (0, 10, 5)
     named = {(row["id"][0], row["designation"]) for row in pq.read_table(tmp_path / "members.parquet").to_pylist()}
     assert named == {(str(n), f"2026 TA{n}" if n < 5 else "") for n in range(10)}
+    assert "the place is not known" not in result.stderr
+    older = orbits.take(np.array([7]))._replace(designation=np.array([b"2026 TA1"]), uncertainty=np.array([4.0]))
+    path.write_text(path.read_text() + write_mpcorb(tmp_path / "older.dat", older).read_text())
+    result, found = link(table(given | {"obscode": ["Q00"] * 30}), "--orbits", str(path))
+    assert found["known"] == 5  # the surer orbit of 2026 TA1 counts
+    assert "obscode Q00: the place is not known" in result.stderr
 
 
 def test_orbits_that_cannot_be_read_are_refused(table, tmp_path):
