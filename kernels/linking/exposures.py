@@ -17,6 +17,7 @@ Indices = NDArray[np.intp]
 _NIGHT_GAP = 0.25  # d without detections
 _EPOCH_GAP = 1.0 / 86400  # d between detections of one exposure
 _DENSITY_OF = 8  # neighbours used to measure the local density
+_CLUSTERS = {2: 100.0, 3: 30.0, 5: 10.0}  # fewer neighbours, and how much denser than 8 they are by chance in 1 of 5000
 _SPARSE, _PARTS = 40, 24  # exposures of a detection or so that are distinguished; parts of the night if there are more
 _MOST_PARTS, _FASTEST = 50, 70.0  # parts of a night in which nothing is seen twice, deg / day
 _VISITS, _WORK = 8, 5e7  # visits of a field that are all tried; more if they take less work
@@ -186,11 +187,8 @@ def _epoch(detections: SkyDetections, index: Indices) -> SkyEpoch:
     from scipy.spatial import cKDTree
 
     vectors, mjd = detections.vectors[index], detections.mjd[index]
-    density, tree = np.full(len(index), len(index) / _SKY), cKDTree(vectors)
-    nearest = min(_DENSITY_OF, len(index) - 1)
-    if nearest:
-        reach = arc(tree.query(vectors, k=nearest + 1)[0][:, -1]) / 3600
-        density = np.maximum(density, nearest / (math.pi * np.square(np.maximum(reach, 1e-6))))
+    tree = cKDTree(vectors)
+    density = _density(tree, vectors)
     centre = vectors.sum(axis=0) + 1e-9 * vectors[0]
     centre /= np.linalg.norm(centre)
     radius = float(arc(float(np.linalg.norm(vectors - centre, axis=1).max())))
@@ -198,3 +196,16 @@ def _epoch(detections: SkyDetections, index: Indices) -> SkyEpoch:
     trails, per_mag = trails_of(detections, index), density_of_magnitudes(detections.magnitude[index])
     days = float(np.ptp(mjd))
     return SkyEpoch(index, vectors, density, float(mjd.mean()), days, sigma, tree, centre, radius, trails, per_mag)
+
+
+def _density(tree: Any, vectors: Floats) -> Floats:
+    """Return the density around directions, per deg^2, given the tree of all: of small groups that of their own."""
+    density, nearest = np.full(len(vectors), len(vectors) / _SKY), min(_DENSITY_OF, len(vectors) - 1)
+    if nearest:
+        reach = np.maximum(arc(tree.query(vectors, k=nearest + 1)[0]) / 3600, 1e-6)
+        near = np.arange(nearest + 1) / (math.pi * np.square(reach))
+        density = np.maximum(density, near[:, -1])
+        for few, times in _CLUSTERS.items():
+            if few < nearest:
+                density = np.where(near[:, few] > times * near[:, -1], np.maximum(density, near[:, few]), density)
+    return density

@@ -105,6 +105,17 @@ def test_an_exposure_knows_where_it_is_and_how_dense():
     assert alone.density == pytest.approx([np.radians(1) ** 2 / (4 * np.pi)])
 
 
+@pytest.mark.parametrize("group", [3, 4, 6, 9])
+def test_a_small_group_is_as_dense_as_it_is(group):
+    rng = np.random.default_rng(5)
+    ra, dec = rng.uniform(10, 16, 360), rng.uniform(-3, 3, 360)
+    ra[:group], dec[:group] = 13 + rng.uniform(-0.01, 0.01, group), rng.uniform(-0.01, 0.01, group)
+    (epoch,) = epochs_of(detections_at(ra, dec, np.full(360, 60000.0), np.full(360, 0.2)), np.arange(360))
+    assert (epoch.density[:group] > 0.2 * group / 0.02**2).all()
+    assert np.median(epoch.density) == pytest.approx(10, rel=0.15)
+    assert (epoch.density[group:] > 200).mean() < 0.01
+
+
 @pytest.mark.parametrize(
     ("visits", "rows", "often"),
     [
