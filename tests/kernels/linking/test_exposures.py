@@ -83,7 +83,7 @@ def test_movers_of_fields_that_are_seen_one_after_the_other_are_linked_with_one_
 def test_parts_of_a_night_are_all_tried_where_they_hold_little():
     parts = [one._replace(days=0.01) for one in fields(50, 28)]
     assert not seen_often(parts).any()
-    assert seen_often([one._replace(days=0.01) for one in fields(50, 29)]).all()
+    assert seen_often([one._replace(days=0.01) for one in fields(50, 30)]).all()
 
 
 def test_each_detection_has_the_number_of_its_exposure():
