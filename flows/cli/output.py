@@ -300,8 +300,7 @@ def backup(
 ) -> None:
     """Copy what cannot be made again without another search: catalogues, ledger, quarantine, pages. Runs may continue.
 
-    Exit code 0: copied; 1: the disk is full; 2: the output folder does not exist, a database in it is damaged, or the
-    backup cannot be written.
+    Exit code 0: copied; 1: the disk is full; 2: no output folder, a damaged database, or a backup that is not writable.
     """
     from flows.results.backup import backup_output
 
