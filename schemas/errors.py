@@ -133,6 +133,7 @@ _REASONS = (
     (r"allow_pickle|pickled|unpickl", "it holds Python objects, which are not read, or is something else altogether"),
     (r"Empty CSV file|No data|Input is empty", "it is empty"),
     (r"cannot reshape array of size|buffer is too small for requested array", "it is cut off"),
+    (r"malformed node or string", "the header of its array is damaged"),
     (r"Format could not be identified", "neither its name nor its first bytes say what it is"),
     (r"File is not a zip file|BadZipFile|Bad magic number|Bad CRC", "it is cut off, or of another kind"),
 )

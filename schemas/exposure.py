@@ -45,6 +45,7 @@ ASSUMPTIONS = {
     "difference image: trails may be taken for what is at rest, and missed",
     "template_band": "the header of the template that was subtracted has another band: stars of other colours may be "
     "left",
+    "template_not_aligned": "by its WCS the template is not on the pixels of the difference image: it was left out",
     "uneven_background": "the background changes over the image by more than a fifth of the noise: it was made even",
     "unknown_unit": "BUNIT names no unit known here: the gain was left out",
 }
@@ -64,6 +65,7 @@ TOLD_BY = {
     "planes_left_out": "planes in [fits]",
     "science_differs": "the science image that belongs to it, or none: planes in [fits], or a manifest",
     "template_band": "a template of the same band, or aliases in [fits.band]",
+    "template_not_aligned": "the template that belongs to it, or none: planes in [fits], or a manifest",
     "unknown_unit": "pixel_unit in [fits]",
 }
 """Settings that supply, for files of any camera, the information that such a flag says is missing."""

@@ -238,13 +238,13 @@ def _take_database(path: Path, target: Path, totals: _Totals) -> None:
 
 
 def copy_database(path: Path, target: Path) -> int | None:
-    """Copy an SQLite database in a consistent state; return its size, bytes, or None if unchanged or missing."""
+    """Copy an SQLite database in a consistent state; return its size, bytes, or None if unchanged, missing or empty."""
     staged = target.with_name(f".{target.name}{STAGED}")
     try:
         found = path.stat()
     except FileNotFoundError:  # of a night: its last record was withdrawn meanwhile
         return None
-    if _same(found, target):
+    if not found.st_size or _same(found, target):  # empty: its first change was dropped, or its content is lost
         return None
     make_folder(target.parent)
     staged.unlink(missing_ok=True)

@@ -96,8 +96,9 @@ def _errors(app: FastAPI, pages: Pages) -> None:
     def nothing(request: Request, error: HTTPException) -> Response:
         return HTMLResponse(pages.error("There is no such page.", error.status_code), error.status_code)
 
+    @app.exception_handler(400)  # a body that is not text
     @app.exception_handler(RequestValidationError)
-    def malformed(request: Request, error: RequestValidationError) -> Response:
+    def malformed(request: Request, error: HTTPException | RequestValidationError) -> Response:
         if request.method == "POST":
             return JSONResponse({"error": "The request is not of the form that is expected."}, 422)
         return HTMLResponse(pages.error("There is no such page.", 404), 404)

@@ -165,8 +165,8 @@ _NOTES = {
     "colour_mosaic": "pixels of three colours", "planes_left_out": "extensions not used",
     "mostly_masked": "mostly masked", "psf_differs": "PSF of header and stars differ",
     "high_background": "background far from 0", "science_differs": "science image of other pixels or unit",
-    "template_band": "template of another band", "uneven_background": "background made even",
-    "unknown_unit": "unit not known",
+    "template_band": "template of another band", "template_not_aligned": "template left out",
+    "uneven_background": "background made even", "unknown_unit": "unit not known",
 }  # fmt: skip
 
 

@@ -177,10 +177,11 @@ def test_a_database_with_damaged_pages_does_not_replace_its_backup(out, tmp_path
     assert not list((tmp_path / "to").rglob(f"*{STAGED}"))
 
 
-def test_a_lost_ledger_stays_in_the_backup(out, tmp_path):
+@pytest.mark.parametrize("lost", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_lost_ledger_stays_in_the_backup(out, tmp_path, lost):
     backup_output(out, tmp_path / "to")
     (path,) = (out / "ledger").glob("2*.sqlite")
-    path.unlink()
+    lost(path)
     backup_output(out, tmp_path / "to")
     _, found = restore_output(tmp_path / "to", tmp_path / "new", TABLES)
     assert (Ledger(tmp_path / "new").count(), found.problems) == (ALL, ())

@@ -109,7 +109,9 @@ def test_another_page_can_ask_for_no_change(client, place, path, body, headers):
 def test_a_form_of_another_page_is_refused(client):
     answer = client.post("/user", data={"user": "eve"}, headers={"x-csrf-token": "", "origin": "https://evil.example"})
     assert answer.status_code == 403
-    assert client.post("/user", content=b"user=eve", headers={"content-type": "text/plain"}).status_code == 422
+    for kind, body in (("text/plain", b"user=eve"), ("application/json", b"{"), ("application/json", b"\xff{")):
+        answer = client.post("/user", content=body, headers={"content-type": kind})
+        assert (answer.status_code, "form that is expected" in answer.json()["error"]) == (422, True)
 
 
 def test_large_bodies_and_bodies_without_a_length_are_refused(client):
