@@ -69,14 +69,16 @@ def opened_sink(
     Raises
     ------
     Misconfigured, Retryable
-        The URL has another form; as in `flows.publish.outbox.opened_outbox`, except that alerts from a bucket to a
-        folder need no outbox.
+        The URL has another form, or names a file; as in `flows.publish.outbox.opened_outbox`, except that alerts from a
+        bucket to a folder need no outbox.
     """
     if to.startswith(KAFKA):
         with opened_outbox(out, settings.outbox, alone=alone) as outbox:
             yield kafka_sink(to, settings, outbox, again=again)
         return
     folder = FolderSink(located(to))
+    if not isinstance(folder.folder, BucketPath) and folder.folder.is_file():
+        raise Misconfigured("not_writable", to, "is a file, no folder.", "name a folder for the alerts.")
     there = settings.outbox is not None or not isinstance(out, BucketPath)
     with opened_outbox(out, settings.outbox, alone=alone) if there else nullcontext() as outbox:
         yield folder if outbox is None else RecordedFolder(folder, outbox)

@@ -105,6 +105,13 @@ def test_a_sink_that_is_none_is_refused(tmp_path, to):
         pass
 
 
+def test_a_file_is_no_folder_for_alerts(tmp_path):
+    (tmp_path / "alerts").touch()
+    to = str(tmp_path / "alerts")
+    with pytest.raises(Misconfigured, match="is a file, no folder"), opened_sink(to, tmp_path, AlertSettings()):
+        pass
+
+
 def test_a_topic_gets_what_another_search_had_found_before_only_if_asked(tmp_path):
     url, settings = "kafka://localhost:9/t", AlertSettings()
     before, later = (packet(1, made_from=name) for name in ("one search", "another search"))
