@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from flows.cli import complete
-from flows.cli.command import is_quiet, is_verbose
+from flows.cli.command import console, is_quiet, is_verbose
 from schemas.errors import Misconfigured, NightstrideError, exit_code, printable
 from schemas.night_range import NightRange
 
@@ -234,7 +234,7 @@ def conclude(summary: "RunSummary", as_json: bool, out: Path | None = None) -> N
     if is_quiet():
         show_troubles(summary, Console(stderr=True, emoji=False))
     elif run_name() is None or not as_json:
-        target = Console(stderr=as_json, emoji=False)
+        target = console(stderr=as_json)
         if is_verbose():
             show_summary(summary, target)
         else:

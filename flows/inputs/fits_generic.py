@@ -37,6 +37,12 @@ ASINH_PIXELS = "asinh_pixels"
 
 _TENTHS_PER_DAY = 864_000
 
+COUNTED = {"visit": 2**42, "detector": 2**9}
+"""Whole numbers of a manifest, and the limit above them."""
+
+MEASURED = {"zero_point": -100.0, "gain": LEAST_GAIN, "saturation": 0.0}
+"""Other numbers of a manifest that the mapping has, too, and their minimum."""
+
 
 def given_mapping(mapping: KeywordMapping, given: Iterable[tuple[str, str]]) -> KeywordMapping:
     """Return a mapping in which the values of a manifest are constants, so that no keyword has to tell them.
@@ -48,16 +54,11 @@ def given_mapping(mapping: KeywordMapping, given: Iterable[tuple[str, str]]) -> 
         with suppress(BadInput):
             if name == "band":
                 known[name] = BandFromHeader(value=value)
-            elif name in _COUNTED:
-                known[name] = FromHeader(value=as_integer(value, name, "", _COUNTED[name]))
-            elif name in _MEASURED:
-                known[name] = FromHeader(value=as_number(value, name, "", _MEASURED[name]))
+            elif name in COUNTED:
+                known[name] = FromHeader(value=as_integer(value, name, "", COUNTED[name]))
+            elif name in MEASURED:
+                known[name] = FromHeader(value=as_number(value, name, "", MEASURED[name]))
     return mapping.model_copy(update=known)
-
-
-_COUNTED = {"visit": 2**42, "detector": 2**9}
-_MEASURED = {"zero_point": -math.inf, "gain": LEAST_GAIN, "saturation": 0.0}
-"""Columns of a manifest in the mapping, with the limit above whole numbers and the minimum of others."""
 
 
 def _matches(_headers: Headers) -> bool:

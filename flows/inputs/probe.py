@@ -22,7 +22,7 @@ from flows.inputs.files import (
     read_failures,
 )
 from flows.inputs.fits_damage import damage, value_of
-from flows.inputs.fits_generic import GENERIC, given_mapping
+from flows.inputs.fits_generic import COUNTED, GENERIC, MEASURED, given_mapping
 from flows.inputs.fits_header import (
     FitsFormat,
     HeaderCalibration,
@@ -58,7 +58,7 @@ from schemas.settings import Settings
 if TYPE_CHECKING:
     from flows.inputs.template import Reference
 
-_LEAST = {"zero_point": -100.0, "gain": 1e-9, "saturation": 0.0, "psf_fwhm_px": 1e-3}
+_LEAST = {**MEASURED, "psf_fwhm_px": 1e-3}
 
 WIDEST_PX = 50.0
 """Maximum FWHM of a PSF, px: 10 arcsec at 0.2 arcsec per px."""
@@ -149,9 +149,8 @@ def changed_identity(identity: Identity, source: Source) -> Identity:
         ``invalid_keyword``.
     """
     given = dict(source.overrides)
-    limits = {"visit": 2**42, "detector": 2**9}
     numbers = {
-        name: as_integer(given[name], name, source.uri, below) for name, below in limits.items() if name in given
+        name: as_integer(given[name], name, source.uri, below) for name, below in COUNTED.items() if name in given
     }
     return identity._replace(key=identity.key.model_copy(update=numbers), band=given.get("band", identity.band))
 

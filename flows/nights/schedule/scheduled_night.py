@@ -155,7 +155,7 @@ def search_scheduled(
     from flows.storage.object_store import configure
 
     logger = get_run_logger()
-    console = Console(file=RunLog(logger), width=200)
+    console = Console(file=RunLog(logger), width=200, emoji=False)
     place = located(out).resolve()
     settings = load_settings(None if config is None else Path(config))
     configure(settings.store)
